@@ -1,0 +1,1 @@
+//! The generated skeleton and ABI types, nothing else.

@@ -1,0 +1,1 @@
+//! Multi-Paxos in the form of Viewstamped Replication, over the Electrode library.

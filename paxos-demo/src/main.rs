@@ -1,0 +1,2 @@
+//! Flags only.
+fn main() {}
