@@ -3,3 +3,10 @@
 pub mod abi;
 pub mod types;
 pub mod words;
+#[cfg(feature = "ebpf")]
+mod attach;
+mod backend;
+pub mod net;
+mod error;
+pub use error::{Error, Result};
+pub(crate) fn privileged(_: &str) -> bool { true }

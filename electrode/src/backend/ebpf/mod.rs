@@ -1,0 +1,4 @@
+//! The kernel fast path.
+mod layout;
+mod memory;
+mod object;

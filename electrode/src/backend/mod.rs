@@ -1,0 +1,3 @@
+//! Two ways to run the fast path under one trait.
+#[cfg(feature = "ebpf")]
+pub(crate) mod ebpf;
