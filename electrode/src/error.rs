@@ -11,7 +11,9 @@ pub enum Error {
     #[error("configuration: {0}")]
     Config(String),
     /// The endpoint's own address could not be bound.
-    #[error("cannot bind UDP {addr}: {source}; is another replica running there, or the address not on this host?")]
+    #[error(
+        "cannot bind UDP {addr}: {source}; is another replica running there, or the address not on this host?"
+    )]
     Bind {
         /// The endpoint's address.
         addr: SocketAddr,
@@ -47,7 +49,9 @@ pub enum Error {
         hint: String,
     },
     /// The message does not fit; nothing was sent.
-    #[error("message of {bytes} bytes exceeds {max}: split it, or raise `payload_bytes_max` (an MTU of 1500 holds 1392 over IPv4, 1372 over IPv6)")]
+    #[error(
+        "message of {bytes} bytes exceeds {max}: split it, or raise `payload_bytes_max` (an MTU of 1500 holds 1392 over IPv4, 1372 over IPv6)"
+    )]
     TooLarge {
         /// Size of the payload.
         bytes: usize,

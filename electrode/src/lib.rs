@@ -1,15 +1,25 @@
 //! Electrode: the repetitive jobs of a consensus protocol, done in the Linux kernel with eBPF.
 
 pub mod abi;
-pub mod quorum;
-pub mod rules;
-pub mod types;
-pub mod wire;
-pub mod words;
 #[cfg(feature = "ebpf")]
 mod attach;
 mod backend;
-pub mod net;
+pub mod clock;
+pub mod config;
+pub mod endpoint;
 mod error;
+pub mod net;
+pub mod probe;
+pub mod quorum;
+pub mod rules;
+mod stats;
+pub mod types;
+pub mod wire;
+pub mod words;
 pub use error::{Error, Result};
-pub(crate) fn privileged(_: &str) -> bool { true }
+pub(crate) fn privileged(_: &str) -> bool {
+    true
+}
+
+pub use endpoint::{Choice, Endpoint, Event, Round};
+pub use stats::Stats;

@@ -67,10 +67,8 @@ impl Drop for Filter {
             unsafe { libbpf_sys::bpf_tc_detach(&raw const self.hook, &raw const self.opts) };
         }
         if self.made_qdisc && filters(self.hook.ifindex).is_ok_and(|n| n == 0) {
-            let mut whole = hook(
-                self.hook.ifindex as u32,
-                libbpf_sys::BPF_TC_INGRESS | libbpf_sys::BPF_TC_EGRESS,
-            );
+            let mut whole =
+                hook(self.hook.ifindex as u32, libbpf_sys::BPF_TC_INGRESS | libbpf_sys::BPF_TC_EGRESS);
             // SAFETY: an initialised hook; both directions together mean the qdisc.
             unsafe { libbpf_sys::bpf_tc_hook_destroy(&raw mut whole) };
         }

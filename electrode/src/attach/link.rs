@@ -15,9 +15,8 @@ fn create(program: BorrowedFd<'_>, ifindex: u32, kind: u32, flags: u32) -> io::R
         ..Default::default()
     };
     // SAFETY: a valid program descriptor and options of the size that they state.
-    let fd = unsafe {
-        libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex as i32, kind, &raw const opts)
-    };
+    let fd =
+        unsafe { libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex as i32, kind, &raw const opts) };
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(-fd));
     }

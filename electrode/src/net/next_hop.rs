@@ -83,11 +83,7 @@ impl Table {
 
 impl Watcher {
     /// Fills the words once and goes on from a thread. `peers` are (member index, address).
-    pub(crate) fn start(
-        ifindex: u32,
-        peers: Vec<(usize, IpAddr)>,
-        sink: Arc<dyn NextHops>,
-    ) -> Result<Self> {
+    pub(crate) fn start(ifindex: u32, peers: Vec<(usize, IpAddr)>, sink: Arc<dyn NextHops>) -> Result<Self> {
         let groups = [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
         // Subscribe before the first look, so that no change falls between.
         let events = Netlink::subscribe(&groups).map_err(Error::io("netlink subscription"))?;

@@ -94,15 +94,37 @@ struct Queued {
     to: RawAddr,
 }
 
+/// Datagrams of one receive. It can be taken out of the socket, so that what arrived may be read while the
+/// socket queues answers.
+#[derive(Default)]
+pub(crate) struct Ring {
+    buffers: Vec<[u8; DATAGRAM_BYTES_MAX]>,
+    names: Vec<RawAddr>,
+    lengths: Vec<usize>,
+}
+
+impl Ring {
+    fn new() -> Self {
+        Self {
+            buffers: vec![[0; DATAGRAM_BYTES_MAX]; BATCH],
+            names: vec![RawAddr::new((Ipv6Addr::UNSPECIFIED, 0).into()); BATCH],
+            lengths: vec![0; BATCH],
+        }
+    }
+
+    /// Datagram `i` and where it came from; empty if it was too large.
+    pub(crate) fn datagram(&self, i: usize) -> (&[u8], SocketAddr) {
+        (&self.buffers[i][..self.lengths[i]], self.names[i].get())
+    }
+}
+
 /// Non-blocking UDP socket with a queue of datagrams to send and a ring of datagrams received.
 pub struct BatchSocket {
     socket: Socket,
     calls: Calls,
     arena: Vec<u8>,
     queue: Vec<Queued>,
-    buffers: Box<[[u8; DATAGRAM_BYTES_MAX]]>,
-    names: Box<[RawAddr]>,
-    lengths: [usize; BATCH],
+    ring: Ring,
     stats: SocketStats,
 }
 
@@ -122,9 +144,7 @@ impl BatchSocket {
             calls,
             arena: Vec::with_capacity(BATCH * 256),
             queue: Vec::with_capacity(BATCH * 4),
-            buffers: vec![[0; DATAGRAM_BYTES_MAX]; BATCH].into_boxed_slice(),
-            names: vec![RawAddr::new((Ipv6Addr::UNSPECIFIED, 0).into()); BATCH].into_boxed_slice(),
-            lengths: [0; BATCH],
+            ring: Ring::new(),
             stats: SocketStats::default(),
         })
     }
@@ -274,10 +294,10 @@ impl BatchSocket {
         // SAFETY: as above.
         let mut messages: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
         for i in 0..max {
-            iov[i].iov_base = self.buffers[i].as_mut_ptr().cast();
+            iov[i].iov_base = self.ring.buffers[i].as_mut_ptr().cast();
             iov[i].iov_len = DATAGRAM_BYTES_MAX;
             let header = &mut messages[i].msg_hdr;
-            header.msg_name = (&raw mut self.names[i].storage).cast();
+            header.msg_name = (&raw mut self.ring.names[i].storage).cast();
             header.msg_namelen = mem::size_of::<libc::sockaddr_in6>() as libc::socklen_t;
             header.msg_iov = &raw mut iov[i];
             header.msg_iovlen = 1;
@@ -298,15 +318,24 @@ impl BatchSocket {
         for (i, message) in messages[..got as usize].iter().enumerate() {
             let cut = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             self.stats.oversized += u64::from(cut);
-            self.lengths[i] = if cut { 0 } else { message.msg_len as usize };
-            self.names[i].bytes = message.msg_hdr.msg_namelen;
+            self.ring.lengths[i] = if cut { 0 } else { message.msg_len as usize };
+            self.ring.names[i].bytes = message.msg_hdr.msg_namelen;
         }
         Ok(got as usize)
     }
 
     /// Datagram `i` of the last [`BatchSocket::receive`] and where it came from; empty if it was too large.
     pub fn datagram(&self, i: usize) -> (&[u8], SocketAddr) {
-        (&self.buffers[i][..self.lengths[i]], self.names[i].get())
+        self.ring.datagram(i)
+    }
+
+    /// Takes what was received out; [`BatchSocket::put_ring`] brings it back before the next receive.
+    pub(crate) fn take_ring(&mut self) -> Ring {
+        mem::take(&mut self.ring)
+    }
+
+    pub(crate) fn put_ring(&mut self, ring: Ring) {
+        self.ring = ring;
     }
 }
 

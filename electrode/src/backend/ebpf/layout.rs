@@ -13,8 +13,23 @@ macro_rules! same_offsets {
     };
 }
 same_offsets!(
-    magic, version, kind, sender, flags, group, targets, config_hash, view, first, last, commit, round_tag,
-    incarnation, leader_epoch, payload_bytes, auth_tag
+    magic,
+    version,
+    kind,
+    sender,
+    flags,
+    group,
+    targets,
+    config_hash,
+    view,
+    first,
+    last,
+    commit,
+    round_tag,
+    incarnation,
+    leader_epoch,
+    payload_bytes,
+    auth_tag
 );
 
 const _: () = assert!(size_of::<Header>() == size_of::<c::elec_hdr>());

@@ -72,9 +72,7 @@ impl Object {
         let dup = |fd: std::os::fd::BorrowedFd<'_>| {
             fd.try_clone_to_owned().map_err(Error::io("dup of a BPF program"))
         };
-        let map = |m: &libbpf_rs::Map<'_>| {
-            MapHandle::try_from(m).map_err(|e| failed("keep a BPF map", &e))
-        };
+        let map = |m: &libbpf_rs::Map<'_>| MapHandle::try_from(m).map_err(|e| failed("keep a BPF map", &e));
         let (progs, maps) = (&skel.progs, &skel.maps);
         Ok(Self {
             tx: dup(progs.elec_tx.as_fd())?,
@@ -97,9 +95,21 @@ mod tests {
 
     #[test]
     fn loads() {
-        if !crate::privileged("object::loads") { return; }
+        if !crate::privileged("object::loads") {
+            return;
+        }
         for ipv6 in [0, 1] {
-            let params = elec_params { slots: 16, slot_payload_bytes: 1392, window: 16, members: 5, ipv6, offload_broadcast: 1, offload_fast_ack: 1, offload_quorum: 1, ..Default::default() };
+            let params = elec_params {
+                slots: 16,
+                slot_payload_bytes: 1392,
+                window: 16,
+                members: 5,
+                ipv6,
+                offload_broadcast: 1,
+                offload_fast_ack: 1,
+                offload_quorum: 1,
+                ..Default::default()
+            };
             let o = Object::load(&params).unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(o.slots.max_entries(), 16);
         }
