@@ -54,8 +54,9 @@ fn a_command_dies_with_the_thread_that_started_it() {
     }
     let namespace = NetNs::new().unwrap();
     let start = || namespace.command("sleep").arg("1000").spawn().unwrap();
-    let mut child = std::thread::scope(|scope| scope.spawn(start).join().unwrap());
-    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    let mut child = KillOnDrop(std::thread::scope(|scope| scope.spawn(start).join().unwrap()));
+    wait_until("the child dies", || !is_running(child.0.id()));
+    assert_eq!(child.0.wait().unwrap().signal(), Some(libc::SIGKILL));
 }
 
 /// Hears of every change of a link in a namespace.
