@@ -13,6 +13,8 @@ pub mod probe;
 pub mod quorum;
 pub mod rules;
 mod stats;
+#[cfg(feature = "fabric")]
+pub mod fabric;
 pub mod types;
 pub mod wire;
 pub mod words;
