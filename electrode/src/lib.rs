@@ -1,6 +1,7 @@
 //! Electrode: the repetitive jobs of a consensus protocol, done in the Linux kernel with eBPF.
 
 pub mod abi;
+pub mod model;
 pub mod quorum;
 pub mod rules;
 pub mod types;
