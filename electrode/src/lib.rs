@@ -10,6 +10,7 @@ pub mod endpoint;
 mod error;
 pub mod net;
 pub mod probe;
+pub mod model;
 pub mod quorum;
 pub mod rules;
 mod stats;
