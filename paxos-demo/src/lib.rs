@@ -1,1 +1,16 @@
 //! Multi-Paxos in the form of Viewstamped Replication, over the Electrode library.
+
+pub mod arena;
+pub mod batch;
+pub mod batcher;
+pub mod client_table;
+pub mod codec;
+pub mod digest;
+pub mod in_flight;
+pub mod log;
+pub mod message;
+pub mod peer;
+pub mod replica;
+pub mod service;
+pub mod state_machine;
+pub mod status;
