@@ -3,5 +3,8 @@
 pub mod abi;
 #[cfg(feature = "fabric")]
 pub mod fabric;
+pub mod quorum;
+pub mod rules;
 pub mod types;
+pub mod wire;
 pub mod words;

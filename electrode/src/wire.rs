@@ -1,0 +1,381 @@
+//! Pure codec of the header: what is sent, and what is believed of what arrives (F1).
+//!
+//! | kind | first, last | commit | targets | payload |
+//! |---|---|---|---|---|
+//! | Prepare | the batch, `1 <= first <= last` | highest committed op known | who gets a copy | the batch |
+//! | PrepareOk | `last` is acknowledged; `first` is echoed and means nothing | 0 | 0 | none |
+//! | Commit | 0, 0 | highest committed op known | who gets a copy | none |
+//! | Message | 0, 0 | 0 | who gets a copy | the application's |
+//!
+//! Ops that the fast path packs into tagged words must fit 48 bits, or a forged op would come out of
+//! the word as another one; [`parse`] refuses them.
+
+use thiserror::Error;
+use zerocopy::FromBytes;
+
+use crate::abi::{self, Header, Kind};
+use crate::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
+
+/// What all headers of one sender share.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Consensus group.
+    pub group: u32,
+    /// Hash of what all members must agree on.
+    pub config_hash: u64,
+    /// Who sends; `None` for a client.
+    pub sender: Option<ReplicaId>,
+    /// Life of the sender.
+    pub incarnation: u32,
+}
+
+/// What defines the ops of one Prepare; a resend repeats it (L6).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// View in which the leader ordered the ops.
+    pub view: View,
+    /// First op.
+    pub first: OpNumber,
+    /// Last op.
+    pub last: OpNumber,
+    /// Chosen by the caller, echoed in the ack.
+    pub round_tag: u64,
+    /// The leader's gate epoch, echoed in the ack.
+    pub leader_epoch: Epoch,
+}
+
+impl Origin {
+    fn header(&self, kind: Kind) -> Header {
+        Header {
+            magic: abi::MAGIC.into(),
+            version: abi::VERSION,
+            kind: kind as u8,
+            sender: self.sender.map_or(abi::SENDER_CLIENT, |id| id.0),
+            flags: 0,
+            group: self.group.into(),
+            targets: 0.into(),
+            config_hash: self.config_hash.into(),
+            view: 0.into(),
+            first: 0.into(),
+            last: 0.into(),
+            commit: 0.into(),
+            round_tag: 0.into(),
+            incarnation: self.incarnation.into(),
+            leader_epoch: 0.into(),
+            payload_bytes: 0.into(),
+            auth_tag: 0.into(),
+        }
+    }
+
+    /// A Prepare of `batch` with `payload_bytes` of payload behind it.
+    pub fn prepare(
+        &self,
+        batch: &Batch,
+        commit: OpNumber,
+        targets: ReplicaSet,
+        payload_bytes: u16,
+    ) -> Header {
+        debug_assert!(OpNumber(1) <= batch.first && batch.first <= batch.last);
+        Header {
+            view: batch.view.0.into(),
+            first: batch.first.0.into(),
+            last: batch.last.0.into(),
+            round_tag: batch.round_tag.into(),
+            leader_epoch: batch.leader_epoch.0.into(),
+            commit: commit.0.into(),
+            targets: targets.mask().into(),
+            payload_bytes: payload_bytes.into(),
+            ..self.header(Kind::Prepare)
+        }
+    }
+
+    /// A Commit: the commit number of a leader that has nothing to prepare (F10).
+    pub fn commit(&self, view: View, leader_epoch: Epoch, commit: OpNumber, targets: ReplicaSet) -> Header {
+        Header {
+            view: view.0.into(),
+            leader_epoch: leader_epoch.0.into(),
+            commit: commit.0.into(),
+            targets: targets.mask().into(),
+            ..self.header(Kind::Commit)
+        }
+    }
+
+    /// A Message with `payload_bytes` of the application's payload; `targets` matters for a broadcast only.
+    pub fn message(&self, view: View, targets: ReplicaSet, payload_bytes: u16) -> Header {
+        Header {
+            view: view.0.into(),
+            targets: targets.mask().into(),
+            payload_bytes: payload_bytes.into(),
+            ..self.header(Kind::Message)
+        }
+    }
+}
+
+/// The ack that says "`me` holds 1..=`last` as the leader of `prepare`'s view ordered them" (F9).
+///
+/// It is `prepare` with as little changed as possible, so that the kernel can turn a packet round in
+/// place: view, leader epoch, round tag, group and configuration hash are echoed (`first` too, but
+/// nobody reads it). The commit number is 0, not echoed: a follower has no say in what is committed, and
+/// a leader must not learn its own claim back. Nothing is targeted, and no payload follows.
+///
+/// `last` is the Prepare's own `last` when the kernel answers (F8); user space may acknowledge more with
+/// the newest Prepare of the view (after an fsync, or U7).
+pub fn prepare_ok(prepare: &Header, me: ReplicaId, incarnation: u32, last: OpNumber) -> Header {
+    Header {
+        kind: Kind::PrepareOk as u8,
+        sender: me.0,
+        targets: 0.into(),
+        last: last.0.into(),
+        commit: 0.into(),
+        incarnation: incarnation.into(),
+        payload_bytes: 0.into(),
+        auth_tag: 0.into(),
+        ..*prepare
+    }
+}
+
+impl Header {
+    /// The kind, if it is one that this version knows.
+    pub fn kind(&self) -> Option<Kind> {
+        Kind::from_wire(self.kind)
+    }
+
+    /// The sender as a member; `None` for a client and for any index that no member can have.
+    pub fn sender(&self) -> Option<ReplicaId> {
+        (usize::from(self.sender) < abi::MEMBERS_MAX).then_some(ReplicaId(self.sender))
+    }
+
+    /// View of the sender.
+    pub fn view(&self) -> View {
+        View(self.view.get())
+    }
+
+    /// First op of the batch.
+    pub fn first(&self) -> OpNumber {
+        OpNumber(self.first.get())
+    }
+
+    /// Last op of the batch, or the op acknowledged.
+    pub fn last(&self) -> OpNumber {
+        OpNumber(self.last.get())
+    }
+
+    /// Highest committed op that the sender knows.
+    pub fn commit(&self) -> OpNumber {
+        OpNumber(self.commit.get())
+    }
+
+    /// The leader's gate epoch.
+    pub fn leader_epoch(&self) -> Epoch {
+        Epoch(self.leader_epoch.get())
+    }
+
+    /// What defines the ops of a Prepare.
+    pub fn batch(&self) -> Batch {
+        Batch {
+            view: self.view(),
+            first: self.first(),
+            last: self.last(),
+            round_tag: self.round_tag.get(),
+            leader_epoch: self.leader_epoch(),
+        }
+    }
+}
+
+/// Why a datagram is not one of ours (F1). All of them count as `pass_malformed`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Error)]
+pub enum WireError {
+    /// Shorter than a header.
+    #[error("{bytes} bytes do not hold a header of {}", abi::HEADER_BYTES)]
+    TooShort {
+        /// What arrived.
+        bytes: usize,
+    },
+    /// Not this protocol.
+    #[error("magic {0:#010x} is not ours")]
+    Magic(u32),
+    /// Another version of this protocol.
+    #[error("wire version {0}, this is {ours}", ours = abi::VERSION)]
+    Version(u8),
+    /// A kind that this version does not know.
+    #[error("unknown kind {0}")]
+    Kind(u8),
+    /// Flags are zero in this version.
+    #[error("unknown flags {0:#04x}")]
+    Flags(u8),
+    /// Header and datagram disagree about the payload.
+    #[error("header promises {declared} payload bytes, {actual} follow")]
+    Length {
+        /// What the header says.
+        declared: u16,
+        /// What is there.
+        actual: usize,
+    },
+    /// A PrepareOk or Commit carries nothing.
+    #[error("a {0:?} has no payload")]
+    UnexpectedPayload(Kind),
+    /// A Prepare without ops, or backwards.
+    #[error("ops {first}..={last} are no batch")]
+    Batch {
+        /// `first` of the header.
+        first: OpNumber,
+        /// `last` of the header.
+        last: OpNumber,
+    },
+    /// More than a tagged word holds.
+    #[error("op {0} does not fit {bits} bits", bits = abi::OP_BITS)]
+    OpTooLarge(OpNumber),
+}
+
+/// Checks a datagram (F1) and splits it into header and payload.
+pub fn parse(datagram: &[u8]) -> Result<(&Header, &[u8]), WireError> {
+    let (header, payload) = Header::ref_from_prefix(datagram)
+        .map_err(|_: zerocopy::CastError<_, _>| WireError::TooShort { bytes: datagram.len() })?;
+    check(header, payload.len())?;
+    Ok((header, payload))
+}
+
+/// The checks of [`parse`] on a header that `payload_bytes` bytes follow.
+pub fn check(header: &Header, payload_bytes: usize) -> Result<Kind, WireError> {
+    if header.magic.get() != abi::MAGIC {
+        return Err(WireError::Magic(header.magic.get()));
+    }
+    if header.version != abi::VERSION {
+        return Err(WireError::Version(header.version));
+    }
+    let kind = header.kind().ok_or(WireError::Kind(header.kind))?;
+    if header.flags != 0 {
+        return Err(WireError::Flags(header.flags));
+    }
+    if usize::from(header.payload_bytes.get()) != payload_bytes {
+        return Err(WireError::Length { declared: header.payload_bytes.get(), actual: payload_bytes });
+    }
+    if kind == Kind::Message {
+        return Ok(kind);
+    }
+    if kind == Kind::Prepare {
+        let (first, last) = (header.first(), header.last());
+        if first < OpNumber(1) || last < first {
+            return Err(WireError::Batch { first, last });
+        }
+    } else if payload_bytes != 0 {
+        return Err(WireError::UnexpectedPayload(kind));
+    }
+    for op in [header.last(), header.commit()] {
+        if op.0 >> abi::OP_BITS != 0 {
+            return Err(WireError::OpTooLarge(op));
+        }
+    }
+    Ok(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use zerocopy::IntoBytes;
+
+    const LEADER: Origin =
+        Origin { group: 7, config_hash: 0xfeed, sender: Some(ReplicaId(0)), incarnation: 3 };
+    const BATCH: Batch = Batch {
+        view: View(4),
+        first: OpNumber(10),
+        last: OpNumber(12),
+        round_tag: 99,
+        leader_epoch: Epoch(5),
+    };
+
+    fn prepare(payload: &[u8]) -> Vec<u8> {
+        let header = LEADER.prepare(&BATCH, OpNumber(9), ReplicaSet::all(3), payload.len() as u16);
+        [header.as_bytes(), payload].concat()
+    }
+
+    fn edited(edit: impl FnOnce(&mut Header), payload: &[u8]) -> Result<Kind, WireError> {
+        let mut header = *parse(&prepare(payload)).unwrap().0;
+        edit(&mut header);
+        check(&header, payload.len())
+    }
+
+    #[test]
+    fn prepare_round_trips() {
+        let datagram = prepare(b"payload");
+        let (header, payload) = parse(&datagram).unwrap();
+        assert_eq!(header.kind(), Some(Kind::Prepare));
+        assert_eq!(header.batch(), BATCH);
+        assert_eq!((header.commit(), header.targets.get()), (OpNumber(9), 0b111));
+        assert_eq!(payload, b"payload");
+        assert_eq!(datagram[..8], *b"ELEC\x01\x01\x00\x00");
+    }
+
+    #[test]
+    fn ack_echoes_the_round_and_nothing_else() {
+        let datagram = prepare(b"payload");
+        let (header, _) = parse(&datagram).unwrap();
+        let ack = prepare_ok(header, ReplicaId(2), 8, OpNumber(12));
+        assert_eq!(check(&ack, 0), Ok(Kind::PrepareOk));
+        assert_eq!(ack.batch(), BATCH);
+        assert_eq!((ack.group, ack.config_hash), (header.group, header.config_hash));
+        assert_eq!((ack.sender(), ack.incarnation.get()), (Some(ReplicaId(2)), 8));
+        assert_eq!((ack.commit().0, ack.targets.get(), ack.payload_bytes.get()), (0, 0, 0));
+    }
+
+    #[test]
+    fn commit_and_message_are_well_formed() {
+        let commit = LEADER.commit(View(4), Epoch(5), OpNumber(9), ReplicaSet::all(3));
+        assert_eq!(check(&commit, 0), Ok(Kind::Commit));
+        let client = Origin { sender: None, ..LEADER };
+        let message = client.message(View(0), ReplicaSet::EMPTY, 5);
+        assert_eq!(check(&message, 5), Ok(Kind::Message));
+        assert_eq!(message.sender(), None);
+    }
+
+    #[test]
+    fn each_defect_is_named() {
+        let big = OpNumber(1 << 48);
+        assert_eq!(parse(&[0; 79]), Err(WireError::TooShort { bytes: 79 }));
+        assert_eq!(edited(|h| h.magic = 1.into(), b""), Err(WireError::Magic(1)));
+        assert_eq!(edited(|h| h.version = 2, b""), Err(WireError::Version(2)));
+        assert_eq!(edited(|h| h.kind = 5, b""), Err(WireError::Kind(5)));
+        assert_eq!(edited(|h| h.kind = 0, b""), Err(WireError::Kind(0)));
+        assert_eq!(edited(|h| h.flags = 1, b""), Err(WireError::Flags(1)));
+        assert_eq!(
+            edited(|h| h.payload_bytes = 2.into(), b"x"),
+            Err(WireError::Length { declared: 2, actual: 1 })
+        );
+        assert_eq!(edited(|h| h.kind = 2, b"x"), Err(WireError::UnexpectedPayload(Kind::PrepareOk)));
+        assert_eq!(edited(|h| h.kind = 3, b"x"), Err(WireError::UnexpectedPayload(Kind::Commit)));
+        assert!(matches!(edited(|h| h.first = 0.into(), b""), Err(WireError::Batch { .. })));
+        assert!(matches!(edited(|h| h.last = 9.into(), b""), Err(WireError::Batch { .. })));
+        assert_eq!(edited(|h| h.last = big.0.into(), b""), Err(WireError::OpTooLarge(big)));
+        assert_eq!(edited(|h| h.commit = big.0.into(), b""), Err(WireError::OpTooLarge(big)));
+        assert_eq!(edited(|h| h.last = (big.0 - 1).into(), b""), Ok(Kind::Prepare));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_parsed_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&bytes);
+        }
+
+        /// A mutated Prepare never panics, and what is accepted keeps the promises of F1.
+        #[test]
+        fn mutations_never_break_the_promises(
+            flips in proptest::collection::vec((0usize..110, any::<u8>()), 1..6),
+            cut in 0usize..120,
+        ) {
+            let mut datagram = prepare(&[0xab; 30]);
+            for (at, value) in flips {
+                datagram[at] = value;
+            }
+            datagram.truncate(cut);
+            if let Ok((header, payload)) = parse(&datagram) {
+                prop_assert_eq!(payload.len(), usize::from(header.payload_bytes.get()));
+                prop_assert_eq!(header.as_bytes(), &datagram[..abi::HEADER_BYTES]);
+                if header.kind() == Some(Kind::Prepare) {
+                    prop_assert!(1 <= header.first().0 && header.first() <= header.last());
+                    prop_assert!(header.last().0 < 1 << abi::OP_BITS);
+                }
+            }
+        }
+    }
+}
