@@ -1,5 +1,6 @@
 //! Multi-Paxos in the form of Viewstamped Replication, over the Electrode library.
 
+<<<<<<< HEAD
 pub mod arena;
 pub mod batch;
 pub mod batcher;
@@ -14,3 +15,9 @@ pub mod replica;
 pub mod service;
 pub mod state_machine;
 pub mod status;
+=======
+pub mod cli;
+pub mod config;
+pub mod measure;
+pub mod report;
+>>>>>>> c3ddebc66a2e144f95404be74a19c55350f4bec9
