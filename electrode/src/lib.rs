@@ -8,14 +8,14 @@ pub mod clock;
 pub mod config;
 pub mod endpoint;
 mod error;
+#[cfg(feature = "fabric")]
+pub mod fabric;
+pub mod model;
 pub mod net;
 pub mod probe;
-pub mod model;
 pub mod quorum;
 pub mod rules;
 mod stats;
-#[cfg(feature = "fabric")]
-pub mod fabric;
 pub mod types;
 pub mod wire;
 pub mod words;
