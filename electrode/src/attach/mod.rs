@@ -73,13 +73,6 @@ pub(crate) enum Attached {
     Filter(#[allow(dead_code, reason = "held for its drop")] clsact::Filter),
 }
 
-impl Attached {
-    /// Whether the kernel takes the program off when this process dies.
-    pub(crate) fn dies_with_owner(&self) -> bool {
-        matches!(self, Self::Link(_))
-    }
-}
-
 /// Attaches a TC program to an interface, behind whoever is there already.
 pub(crate) fn tc(
     program: BorrowedFd<'_>,

@@ -16,6 +16,7 @@ use zerocopy::IntoBytes;
 
 pub use self::leader::Round;
 pub use self::open::Choice;
+pub use self::wait::Patience;
 
 use self::follower::{Arrival, Follower, LastBatch};
 use self::leader::Leader;
@@ -319,6 +320,11 @@ impl Endpoint {
         for peer in targets.difference(reached).iter() {
             self.socket.queue(&staged, self.config.members[peer.index()]);
         }
+    }
+
+    /// Peers that one carrier reaches now: those whose next hop is known. Empty without the offload.
+    pub fn reached_by_carrier(&self) -> ReplicaSet {
+        self.path.carrier(self.config.peers()).map_or(ReplicaSet::EMPTY, |(_, reached)| reached)
     }
 
     /// L7: peers that the carrier of the round ending in `op` did not reach; each is told once.

@@ -42,9 +42,6 @@ pub(crate) fn carrier_address(own: SocketAddr) -> SocketAddr {
 
 struct HopWords(Arc<Control>);
 
-// SAFETY: Control's methods hand out atomics only.
-unsafe impl Sync for Control {}
-
 impl NextHops for HopWords {
     fn set(&self, peer: usize, word: u64) {
         self.0.next_hop(peer).store(word, Ordering::Release);
