@@ -93,6 +93,11 @@ impl Resender {
         self.peers.iter().map(|peer| peer.due).min().unwrap_or(NEVER)
     }
 
+    /// Highest op that a member acknowledged.
+    pub(super) fn acked_by(&self, peer: ReplicaId) -> OpNumber {
+        self.peers[peer.index()].acked
+    }
+
     /// Everybody holds this op and all before it.
     pub(super) fn acked_by_all(&self) -> OpNumber {
         self.others().map(|peer| self.peers[peer.index()].acked).min().unwrap_or(OpNumber(u64::MAX))
