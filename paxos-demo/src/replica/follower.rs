@@ -154,10 +154,8 @@ impl Replica {
                 let reason = Refusal::LogTruncated { oldest };
                 return self.stop(Fatal::TurnedAway { by: self.leader(), reason });
             }
+            follower.retry_ns = (follower.retry_ns * 2).min(self.config.resend_max_ns);
             self.ask_for_missing();
-            if let Role::Follower(follower) = &mut self.role {
-                follower.retry_ns = (follower.retry_ns * 2).min(self.config.resend_max_ns);
-            }
         }
     }
 

@@ -159,7 +159,7 @@ impl Replica {
                 self.formation.hello_at = self.formation.hello_at.min(self.now + self.config.hello_ns);
                 self.outbox.push(Action::ExpectIncarnation { peer, incarnation });
                 if let Role::Leader(leader) = &mut self.role {
-                    leader.resender.introduce(self.now, peer);
+                    leader.resender.introduce(self.now, peer, self.log.last_op());
                 }
                 true
             }
@@ -203,7 +203,7 @@ impl Replica {
                 let mut leader = Leader::new(self.now, &self.config);
                 for peer in ReplicaSet::all(self.config.members).without(self.config.me).iter() {
                     if self.formation.incarnation(peer).is_some() {
-                        leader.resender.introduce(self.now, peer);
+                        leader.resender.introduce(self.now, peer, self.log.last_op());
                     }
                 }
                 Role::Leader(Box::new(leader))

@@ -63,12 +63,14 @@ impl Resender {
         }
     }
 
-    /// A member introduced itself: it may need everything.
-    pub(super) fn introduce(&mut self, now: u64, peer: ReplicaId) {
+    /// A member introduced itself: if there is a log, it needs all of it.
+    pub(super) fn introduce(&mut self, now: u64, peer: ReplicaId, last_op: OpNumber) {
         let due = now + self.interval_ns;
         let peer = &mut self.peers[peer.index()];
         peer.known = true;
-        peer.due = peer.due.min(due);
+        if last_op > peer.acked {
+            peer.due = peer.due.min(due);
+        }
     }
 
     /// The library's maximum for a member; it only grows.
