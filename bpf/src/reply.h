@@ -40,11 +40,10 @@ static __always_inline void elec_ack_headers(struct elec_frame *f)
 	f->l4.udp.dest = port;
 	f->l4.udp.len = bpf_htons(ELEC_L4_BYTES);
 
-	/* view, last, round_tag, leader_epoch, group and config_hash echo the Prepare. */
+	/* view, first, last, round_tag, leader_epoch, group and config_hash echo the Prepare. */
 	h->kind = ELEC_KIND_PREPARE_OK;
 	h->sender = elec_params.self;
 	h->targets = 0;
-	h->first = 0;
 	h->commit = 0;
 	h->incarnation = elec_params.incarnation;
 	h->payload_bytes = 0;

@@ -58,17 +58,20 @@ static __always_inline __u64 elec_now(struct elec_control *c)
 }
 
 /*
- * Raises a tagged word to {epoch, op}; a word of another epoch is replaced (the gate of `epoch` is open, so
- * the other is older). Returns 1 if raised, 0 if it already was as high, -1 if other CPUs kept winning.
+ * Raises a tagged word to {epoch, op}, epoch before op: a program that still runs under an older opening
+ * neither overwrites nor blocks a newer one. User space zeroes the words at every opening.
+ * Returns 1 if raised, 0 if it already was as high, -1 if other CPUs kept winning.
  */
 static __always_inline int elec_raise(__u64 *word, __u64 epoch, __u64 op)
 {
 	__u64 seen = elec_load(word);
 
 	for (int i = 0; i < ELEC_SWAP_TRIES; i++) {
-		if (elec_epoch_of(seen) == epoch && elec_op_of(seen) >= op)
+		__u64 was;
+
+		if (seen >= elec_tagged(epoch, op))
 			return 0;
-		__u64 was = elec_swap(word, seen, elec_tagged(epoch, op));
+		was = elec_swap(word, seen, elec_tagged(epoch, op));
 
 		if (was == seen)
 			return 1;

@@ -1,0 +1,3 @@
+//! A whole group on this machine.
+pub mod process;
+pub mod ready;

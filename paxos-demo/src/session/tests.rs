@@ -1,0 +1,210 @@
+use super::*;
+use electrode::types::ReplicaId;
+
+const RETRY: Duration = Duration::from_millis(100);
+const TIMEOUT: Duration = Duration::from_millis(1000);
+
+fn group() -> Group {
+    let members = (1..=3).map(|i| SocketAddr::from(([10, 0, 0, i], 7100))).collect();
+    let mut config = ClusterConfig::new(9, members);
+    config.timeouts.client_retry_ms = RETRY.as_millis() as u64;
+    config.timeouts.request_timeout_ms = TIMEOUT.as_millis() as u64;
+    Group::new(&config)
+}
+
+fn begun(group: &Group) -> (Session, Instant) {
+    let mut session = Session::new(0);
+    let now = Instant::now();
+    session.begin(group, b"command", now);
+    (session, now)
+}
+
+fn answer(session: &Session, request: u64, status: ReplyStatus, leader: u8) -> ClientReply<'static> {
+    ClientReply {
+        status,
+        leader: ReplicaId(leader),
+        view: View(0),
+        client: session.id(),
+        request,
+        result: b"result",
+    }
+}
+
+#[test]
+fn a_request_travels_under_the_groups_header() {
+    let group = group();
+    let (session, _) = begun(&group);
+    match group.parse(session.packet()) {
+        Some(Packet::Request(request)) => {
+            assert_eq!(
+                (request.client, request.request, request.command),
+                (session.id(), 1, &b"command"[..])
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    // Another group, or the same with another configuration, does not understand it.
+    for change in [|c: &mut ClusterConfig| c.group = 8, |c: &mut ClusterConfig| c.log_slots = 64] {
+        let mut config = ClusterConfig::new(9, group.members().to_vec());
+        change(&mut config);
+        assert_eq!(Group::new(&config).parse(session.packet()), None);
+    }
+}
+
+#[test]
+fn only_the_answer_to_this_request_of_this_session_counts() {
+    let group = group();
+    let (mut session, now) = begun(&group);
+    let good = answer(&session, 1, ReplyStatus::Ok, 0);
+    for stranger in [ClientReply { client: good.client ^ 1, ..good }, ClientReply { request: 2, ..good }] {
+        assert_eq!(session.on_reply(&group, &stranger, now), Step::Wait(now + RETRY));
+    }
+    assert_eq!(session.on_reply(&group, &good, now), Step::Done);
+    // A duplicate is no answer to the next request.
+    assert!(matches!(session.on_reply(&group, &good, now), Step::Wait(_)));
+    session.begin(&group, b"next", now);
+    assert!(matches!(session.on_reply(&group, &good, now), Step::Wait(_)));
+    assert_eq!(session.on_reply(&group, &answer(&session, 2, ReplyStatus::Ok, 0), now), Step::Done);
+}
+
+#[test]
+fn copies_are_identical_with_growing_pauses() {
+    let group = group();
+    let (mut session, start) = begun(&group);
+    let first = session.packet().to_vec();
+    let mut sent_at = vec![];
+    let mut now = start;
+    let error = loop {
+        match session.on_time(&group, now) {
+            Step::Wait(until) => {
+                assert!(until > now);
+                now = until;
+            }
+            Step::Send => {
+                assert_eq!(session.packet(), first);
+                sent_at.push((now - start).as_millis());
+            }
+            Step::Failed(error) => break error,
+            Step::Done => panic!("nobody answered"),
+        }
+    };
+    assert_eq!(sent_at, [100, 200, 400, 800]);
+    assert_eq!(now - start, TIMEOUT);
+    assert_eq!(error, RequestError::Unknown { waited_ms: 1000, sends: 5 });
+}
+
+#[test]
+fn silence_makes_it_try_the_others() {
+    let group = group();
+    let (mut session, start) = begun(&group);
+    let mut targets = vec![session.target()];
+    for ms in [100, 200, 400, 800] {
+        assert_eq!(session.on_time(&group, start + Duration::from_millis(ms)), Step::Send);
+        targets.push(session.target());
+    }
+    assert_eq!(targets, [0, 0, 1, 1, 2]);
+}
+
+#[test]
+fn a_hint_is_followed_at_once_but_not_in_circles() {
+    let group = group();
+    let (mut session, now) = begun(&group);
+    assert_eq!(session.on_reply(&group, &answer(&session, 1, ReplyStatus::NotLeader, 2), now), Step::Send);
+    assert_eq!(session.target(), 2);
+    let mut sends = 1;
+    for i in 0..20 {
+        let step = session.on_reply(&group, &answer(&session, 1, ReplyStatus::NotLeader, i % 2), now);
+        sends += usize::from(step == Step::Send);
+    }
+    assert_eq!(sends, 3, "as many redirections as members");
+    // The next copy goes out with the timer, and a good answer still counts.
+    assert!(matches!(session.on_time(&group, now + RETRY * 2), Step::Send));
+    assert_eq!(session.on_reply(&group, &answer(&session, 1, ReplyStatus::Ok, 1), now), Step::Done);
+}
+
+#[test]
+fn a_hint_to_nobody_is_ignored() {
+    let group = group();
+    let (mut session, now) = begun(&group);
+    for leader in [3, 255] {
+        let step = session.on_reply(&group, &answer(&session, 1, ReplyStatus::NotLeader, leader), now);
+        assert!(matches!(step, Step::Wait(_)));
+        assert_eq!(session.target(), 0);
+    }
+}
+
+/// Runs until it fails; every send is answered with `status`, except those whose number `silent` holds.
+fn give_up(status: ReplyStatus, silent: &[u32]) -> (Session, RequestError) {
+    let group = group();
+    let (mut session, mut now) = begun(&group);
+    loop {
+        if !silent.contains(&session.sends()) {
+            let reply = answer(&session, 1, status, session.target() as u8);
+            // Twice: the network may double a reply.
+            session.on_reply(&group, &reply, now);
+            session.on_reply(&group, &reply, now);
+        }
+        loop {
+            match session.on_time(&group, now) {
+                Step::Wait(until) => now = until,
+                Step::Send => break,
+                Step::Failed(error) => return (session, error),
+                Step::Done => panic!("never answered"),
+            }
+        }
+    }
+}
+
+#[test]
+fn try_again_promises_that_nothing_was_applied() {
+    for status in [ReplyStatus::TryAgain, ReplyStatus::NotLeader] {
+        let (_, error) = give_up(status, &[]);
+        assert!(matches!(error, RequestError::TryAgain { .. }), "{error}");
+        // One copy without an answer may have been applied.
+        let (_, error) = give_up(status, &[2]);
+        assert!(matches!(error, RequestError::Unknown { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_request_of_unknown_fate_ends_the_session() {
+    let (mut session, _) = give_up(ReplyStatus::TryAgain, &[1]);
+    let old = session.id();
+    assert!(!session.is_busy());
+    let group = group();
+    session.begin(&group, b"x", Instant::now());
+    assert_eq!(session.id(), old);
+    let Some(Packet::Request(request)) = group.parse(session.packet()) else { panic!("a request") };
+    assert_eq!((request.client, request.request), (old, 1), "a new session counts from 1");
+    let error =
+        session.on_reply(&group, &answer(&session, 1, ReplyStatus::SessionUnknown, 0), Instant::now());
+    assert_eq!(error, Step::Failed(RequestError::SessionLost));
+    assert_ne!(session.id(), old);
+}
+
+#[test]
+fn a_command_must_fit_one_datagram_with_its_reply() {
+    let group = group();
+    let max = group.command_bytes_max();
+    assert!(group.check(&vec![0; max]).is_ok());
+    let error = group.check(&vec![0; max + 1]).unwrap_err();
+    assert_eq!(error, CommandTooLong { bytes: max + 1, max });
+    assert!(error.to_string().contains("shorter key or value"));
+}
+
+#[test]
+fn ids_are_not_reused() {
+    let ids: std::collections::HashSet<u64> = (0..1000).map(|_| random_id()).collect();
+    assert_eq!(ids.len(), 1000);
+    assert!(!ids.contains(&0));
+}
+
+#[test]
+fn hostile_datagrams_are_no_replies() {
+    let group = group();
+    let (session, _) = begun(&group);
+    for cut in 0..session.packet().len() {
+        assert_eq!(group.parse(&session.packet()[..cut]), None);
+    }
+    assert_eq!(group.parse_reply(session.packet()), None, "a request is no reply");
+}
