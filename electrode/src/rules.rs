@@ -216,7 +216,7 @@ pub fn admit_leader_epoch(gate: Epoch, echoed: Epoch) -> Result<(), Verdict> {
 }
 
 /// The round that an ack meets (slot `last mod window`).
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RoundState {
     /// `{epoch, op, voters}`.
     pub vote: u64,
@@ -242,7 +242,7 @@ pub struct Vote {
 }
 
 /// L3: what one vote does to a round.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Tally {
     /// More are needed.
     Below,

@@ -1,27 +1,16 @@
-//! Virtual hosts: they reach each other, can be powered off, and leave nothing behind.
+//! Virtual hosts: they reach each other, can be powered off, and are configured as asked.
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::os::fd::AsRawFd;
 
+use common::hosts::{DEADLINE, fabric, interfaces, wait_until};
 use common::privileged;
-use electrode::fabric::{Fabric, FabricConfig, FabricError, Family, NetNs, netns};
-use netlink_sys::protocols::NETLINK_ROUTE;
+use electrode::fabric::{Fabric, FabricConfig, FabricError, Family};
 use socket2::{Domain, Protocol, Socket, Type};
 
 const PORT: u16 = 7000;
-/// Far beyond what any step takes: a test that waits this long has failed.
-const DEADLINE: Duration = Duration::from_secs(30);
-
-fn fabric(hosts: usize, family: Family) -> Fabric {
-    Fabric::new(FabricConfig { hosts, family, ..FabricConfig::default() }).expect("a fabric")
-}
-
 /// A UDP socket on a host.
 fn socket(fabric: &Fabric, i: usize) -> UdpSocket {
     let host = fabric.host(i);
@@ -34,30 +23,6 @@ fn receive(socket: &UdpSocket) -> (String, SocketAddr) {
     let mut buffer = [0; 2048];
     let (length, from) = socket.recv_from(&mut buffer).expect("a packet before the deadline");
     (String::from_utf8(buffer[..length].to_vec()).unwrap(), from)
-}
-
-/// Names of the interfaces in a namespace and the bytes that each has sent.
-fn interfaces(namespace: &NetNs) -> Vec<(String, u64)> {
-    // Not /sys/class/net, which belongs to whoever mounted it.
-    let table = namespace.run(|| std::fs::read_to_string("/proc/thread-self/net/dev")).unwrap().unwrap();
-    let line = |line: &str| {
-        let (name, counters) = line.split_once(':').unwrap();
-        let sent = counters.split_whitespace().nth(8).unwrap().parse().unwrap();
-        (name.trim().to_string(), sent)
-    };
-    table.lines().skip(2).map(line).collect()
-}
-
-fn has_interface(namespace: &NetNs, name: &str) -> bool {
-    interfaces(namespace).iter().any(|(n, _)| n == name)
-}
-
-fn wait_until(what: &str, is_done: impl Fn() -> bool) {
-    let since = Instant::now();
-    while !is_done() {
-        assert!(since.elapsed() < DEADLINE, "{what}: not after {DEADLINE:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn everybody_reaches_everybody(family: Family) {
@@ -245,203 +210,86 @@ fn the_mtu_holds_on_every_link() {
     assert_eq!(too_large.raw_os_error(), Some(libc::EMSGSIZE));
 }
 
-#[test]
-fn threads_and_commands_run_inside() {
-    if !privileged("threads_and_commands_run_inside") {
-        return;
-    }
-    let outside = NetNs::current().unwrap().inode().unwrap();
-    let namespace = NetNs::new().unwrap();
-    let inside = namespace.inode().unwrap();
-    assert_ne!(inside, outside);
-    assert_eq!(namespace.run(|| NetNs::current().unwrap().inode().unwrap()).unwrap(), inside);
-    // By path, as a child would; on a thread of its own, for there is no way back.
-    let path = namespace.path();
-    let by_path = std::thread::spawn(move || {
-        netns::enter_path(&path).unwrap();
-        NetNs::current().unwrap().inode().unwrap()
-    });
-    assert_eq!(by_path.join().unwrap(), inside);
-    assert_eq!(NetNs::current().unwrap().inode().unwrap(), outside);
-
-    let output = namespace.command("readlink").arg("/proc/self/ns/net").output().unwrap();
-    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), format!("net:[{inside}]"));
-    // What is no network namespace is refused.
-    assert!(netns::enter_path("/proc/self/ns/mnt".as_ref()).is_err());
-}
-
-#[test]
-fn a_panic_inside_goes_on_outside() {
-    if !privileged("a_panic_inside_goes_on_outside") {
-        return;
-    }
-    let namespace = NetNs::new().unwrap();
-    let caught = std::panic::catch_unwind(|| namespace.run(|| panic!("inside")));
-    assert_eq!(*caught.unwrap_err().downcast::<&str>().unwrap(), "inside");
-}
-
-#[test]
-fn a_command_dies_with_the_thread_that_started_it() {
-    if !privileged("a_command_dies_with_the_thread_that_started_it") {
-        return;
-    }
-    let namespace = NetNs::new().unwrap();
-    let start = || namespace.command("sleep").arg("1000").spawn().unwrap();
-    let mut child = std::thread::scope(|scope| scope.spawn(start).join().unwrap());
-    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
-}
-
-/// Hears of every change of a link in a namespace.
-struct LinkWatch(netlink_sys::Socket);
-
-impl LinkWatch {
-    fn new(namespace: &NetNs) -> Self {
-        const RTMGRP_LINK: u32 = 1;
-        let socket = namespace.run(|| netlink_sys::Socket::new(NETLINK_ROUTE)).unwrap().unwrap();
-        let mut socket = socket;
-        socket.bind(&netlink_sys::SocketAddr::new(0, RTMGRP_LINK)).unwrap();
-        socket.set_non_blocking(true).unwrap();
-        Self(socket)
-    }
-
-    /// Whether a link of this name was heard of since the last call.
-    fn heard_of(&self, name: &str) -> bool {
-        let mut heard = false;
-        let name = [name.as_bytes(), b"\0"].concat();
-        while let Ok((message, _)) = self.0.recv_from_full() {
-            heard |= message.windows(name.len()).any(|window| window == name);
-        }
-        heard
-    }
-}
-
-#[test]
-fn nothing_is_made_in_the_namespace_of_the_caller() {
-    if !privileged("nothing_is_made_in_the_namespace_of_the_caller") {
-        return;
-    }
-    let own = NetNs::new().unwrap();
-    let watch = LinkWatch::new(&own);
-    own.run(|| {
-        let fabric = fabric(2, Family::V6);
-        let names = |namespace| interfaces(namespace).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-        for name in ["switch0", "port0", "port1"] {
-            assert!(names(fabric.switch()).iter().any(|n| n == name), "no {name} in the switch");
-        }
-        for name in ["switch0", "port0", "port1", "eth0"] {
-            assert!(!names(&own).iter().any(|n| n == name), "{name} in the namespace of the caller");
-            assert!(!watch.heard_of(name), "{name} was in the namespace of the caller for a moment");
-        }
-        // The watch would have seen it.
-        let watch = LinkWatch::new(fabric.switch());
-        fabric.set_host_link(1, false).unwrap();
-        assert!(watch.heard_of(&fabric.port_name(1)));
-    })
-    .unwrap();
-}
-
-const PLUG: &str = "plug";
-
-/// Puts a cable between the switch and another namespace, which thereby sees when the switch is gone.
-fn plug_into(fabric: &Fabric, witness: &NetNs) {
-    let plug = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-        runtime.block_on(async {
-            let (connection, handle, _) = rtnetlink::new_connection().unwrap();
-            tokio::spawn(connection);
-            let cable = rtnetlink::LinkVeth::new(PLUG, "socket").setns_by_fd(witness.as_fd().as_raw_fd());
-            handle.link().add(cable.build()).execute().await.unwrap();
-        });
+/// Hears every frame on a port of the switch, and what the kernel says about its checksum.
+fn checksum_is_filled_in(fabric: &Fabric, sender: &UdpSocket) -> bool {
+    let open = || {
+        Socket::new(
+            Domain::PACKET,
+            Type::DGRAM,
+            Some(Protocol::from(i32::from((libc::ETH_P_ALL as u16).to_be()))),
+        )
     };
-    fabric.switch().run(plug).unwrap();
-    assert!(has_interface(witness, PLUG));
-}
-
-#[test]
-fn after_drop_the_kernel_removes_it() {
-    if !privileged("after_drop_the_kernel_removes_it") {
-        return;
+    let tap = fabric.switch().run(open).unwrap().unwrap();
+    tap.set_read_timeout(Some(DEADLINE)).unwrap();
+    let on: libc::c_int = 1;
+    // SAFETY: the option takes an int, and the pointer and length are those of one.
+    let set = unsafe {
+        let size = size_of_val(&on) as libc::socklen_t;
+        libc::setsockopt(
+            tap.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_AUXDATA,
+            (&raw const on).cast(),
+            size,
+        )
+    };
+    assert_eq!(set, 0);
+    sender.send_to(b"checksum", (fabric.host(1).addr(), PORT)).unwrap();
+    loop {
+        let mut packet = [0; 128];
+        let mut control = [0u64; 16];
+        let mut part = libc::iovec { iov_base: packet.as_mut_ptr().cast(), iov_len: packet.len() };
+        // SAFETY: all zero is a valid `msghdr`.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_iov = &raw mut part;
+        header.msg_iovlen = 1;
+        header.msg_control = control.as_mut_ptr().cast();
+        header.msg_controllen = size_of_val(&control);
+        // SAFETY: the header's buffers are alive and as long as it says.
+        let length = unsafe { libc::recvmsg(tap.as_raw_fd(), &raw mut header, 0) };
+        assert!(length > 0, "no frame before the deadline");
+        if !packet[..length as usize].ends_with(b"checksum") {
+            continue;
+        }
+        // SAFETY: the kernel filled the header in, and PACKET_AUXDATA is the only message asked for.
+        let auxdata = unsafe {
+            let message = libc::CMSG_FIRSTHDR(&raw const header);
+            assert!(!message.is_null());
+            libc::CMSG_DATA(message).cast::<libc::tpacket_auxdata>().read_unaligned()
+        };
+        return auxdata.tp_status & libc::TP_STATUS_CSUMNOTREADY == 0;
     }
-    let witness = NetNs::new().unwrap();
-    let fabric = fabric(3, Family::V4);
-    plug_into(&fabric, &witness);
-    drop(fabric);
-    wait_until("the switch goes", || !has_interface(&witness, PLUG));
 }
 
 #[test]
-fn a_straggler_is_cut_off() {
-    if !privileged("a_straggler_is_cut_off") {
+fn checksum_offload_can_be_switched() {
+    if !privileged("checksum_offload_can_be_switched") {
         return;
     }
     let fabric = fabric(2, Family::V4);
-    // Keeps its namespace alive, as a process in it would.
-    let straggler = NetNs::open(&fabric.host(0).netns().path()).unwrap();
-    assert!(has_interface(&straggler, "eth0"));
-    drop(fabric);
-    wait_until("the cable goes", || !has_interface(&straggler, "eth0"));
-}
-
-const WITNESS: &str = "ELECTRODE_TEST_WITNESS";
-const READY: &str = "READY ";
-
-/// Not a test: the process that `sigkill_leaves_nothing` kills.
-#[test]
-#[ignore = "started by sigkill_leaves_nothing"]
-fn process_with_a_fabric() {
-    let Some(witness) = std::env::var_os(WITNESS) else { return };
-    let fabric = fabric(3, Family::V4);
-    plug_into(&fabric, &NetNs::open(witness.as_ref()).unwrap());
-    let mut inmate = fabric.host(0).netns().command("sleep").arg("1000").spawn().unwrap();
-    println!("{READY}{}", inmate.id());
-    std::io::stdout().flush().unwrap();
-    // Ends, too, when the test that started it dies.
-    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
-    inmate.kill().unwrap();
-    inmate.wait().unwrap();
-}
-
-struct KillOnDrop(Child);
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        // Fails only if it is dead already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+    let sender = socket(&fabric, 0);
+    for on in [true, false, true] {
+        fabric.set_tx_checksum_offload(0, on).unwrap();
+        assert_eq!(checksum_is_filled_in(&fabric, &sender), !on);
     }
 }
 
-fn is_running(pid: u32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    // The state follows the name, which is in parentheses. A zombie has let go of everything.
-    let (_, rest) = stat.rsplit_once(") ").unwrap();
-    !rest.starts_with(['Z', 'X'])
-}
-
 #[test]
-fn sigkill_leaves_nothing() {
-    if !privileged("sigkill_leaves_nothing") {
+fn interfaces_have_the_queues_that_were_asked_for() {
+    if !privileged("interfaces_have_the_queues_that_were_asked_for") {
         return;
     }
-    let witness = NetNs::new().unwrap();
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "process_with_a_fabric", "--ignored", "--nocapture"])
-        .env(WITNESS, witness.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut child = KillOnDrop(child);
-    let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-    let inmate = lines
-        .map(|line| line.unwrap())
-        .find_map(|line| line.split_once(READY).map(|(_, pid)| pid.trim().parse::<u32>().unwrap()))
-        .expect("the child has its fabric");
-    assert!(has_interface(&witness, PLUG));
-    assert!(is_running(inmate));
-
-    child.0.kill().unwrap();
-    assert_eq!(child.0.wait().unwrap().signal(), Some(libc::SIGKILL));
-    wait_until("the process in host 0 dies", || !is_running(inmate));
-    wait_until("the switch goes", || !has_interface(&witness, PLUG));
+    let fabric = Fabric::new(FabricConfig { hosts: 1, queues: Some(3), ..FabricConfig::default() }).unwrap();
+    for (namespace, name) in [(fabric.host(0).netns(), "eth0"), (fabric.switch(), "port0")] {
+        // A fresh sysfs shows the namespace in which it is mounted.
+        let list = format!("mount -t sysfs none /sys && ls /sys/class/net/{name}/queues");
+        let output = namespace.command("unshare").args(["--mount", "sh", "-c", &list]).output().unwrap();
+        let queues = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(
+            queues.split_whitespace().collect::<Vec<_>>(),
+            ["rx-0", "rx-1", "rx-2", "tx-0", "tx-1", "tx-2"],
+            "{name}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
 }

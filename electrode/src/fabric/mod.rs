@@ -33,7 +33,9 @@ mod build;
 mod error;
 mod netlink;
 pub mod netns;
+mod offload;
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
@@ -49,7 +51,7 @@ const INTERFACE: &str = "eth0";
 /// Name of the bridge, in the namespace of the switch.
 const BRIDGE: &str = "switch0";
 
-/// How long a link may take to come up: it is a matter of microseconds on an idle machine.
+/// How long a link may take to come up: it is a matter of a millisecond on an idle machine.
 const LINK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 const LINK_UP_POLL: Duration = Duration::from_micros(200);
 
@@ -200,9 +202,21 @@ impl Fabric {
     pub fn pin_neighbours(&self, i: usize) -> Result<(), FabricError> {
         self.with_host(i, |netlink| {
             let index = netlink.index_of(INTERFACE)?;
-            let others = self.hosts.iter().enumerate().filter(|(j, _)| *j != i);
-            others.map(|(_, other)| netlink.add_neighbour(index, other.addr, other.mac)).collect()
+            let mut others = self.hosts.iter().enumerate().filter(|(j, _)| *j != i);
+            others.try_for_each(|(_, other)| netlink.add_neighbour(index, other.addr, other.mac))
         })
+    }
+
+    /// Switches checksum offload of host `i`'s interface (as `ethtool -K eth0 tx on|off`): with it, which is
+    /// how it starts, packets travel between hosts with their checksum still to be filled in.
+    pub fn set_tx_checksum_offload(&self, i: usize, on: bool) -> Result<(), FabricError> {
+        self.check_host(i)?;
+        self.hosts[i].netns.run(|| {
+            offload::set_tx_checksum(INTERFACE, on)
+                .and_then(|()| offload::tx_checksum(INTERFACE))
+                .and_then(|is| if is == on { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) })
+                .map_err(|e| FabricError::kernel(format!("set checksum offload of host {i} to {on}"), e))
+        })?
     }
 
     /// Runs `work` with a connection to host `i`.

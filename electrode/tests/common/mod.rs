@@ -1,6 +1,9 @@
 //! What tests that need privileges share. Each test binary compiles its own copy and uses a part of it.
 #![allow(dead_code)]
 
+#[cfg(feature = "fabric")]
+pub mod hosts;
+
 use std::io::Write;
 use std::sync::OnceLock;
 

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Follower: a Prepare goes into the log and comes back as an ack (rules F5 to F10). The gate is open in
+ * state Follow, view and source have been checked, `gate` is the word that was loaded first (F0).
+ */
+#ifndef ELEC_FAST_ACK_H
+#define ELEC_FAST_ACK_H
+
+#include "reply.h"
+#include "words.h"
+
+/* U9 and F10: what every valid packet of the view's leader tells, whatever becomes of it. */
+static __always_inline void elec_note_leader(struct elec_control *c, __u64 gate, __u64 commit)
+{
+	__u64 epoch = elec_epoch_of(gate);
+
+	c->last_leader_ns = elec_now(c);
+	/* An opening of another epoch meanwhile must not see this one's commit come back. */
+	if (elec_epoch_of(elec_load(&c->gate)) != epoch)
+		return;
+	if (elec_raise(&c->commit, epoch, commit) == 1 && elec_take_bell(&c->ring_at_commit, commit))
+		elec_ring(commit);
+}
+
+static __always_inline int elec_repeat(void *ctx, bool xdp, struct elec_frame *f, struct elec_control *c,
+				       __u64 gate)
+{
+	if (elec_params.log_only) {
+		__u64 durable = c->durable;
+
+		if (elec_epoch_of(durable) != elec_epoch_of(gate) || f->l4.hdr.last > elec_op_of(durable))
+			return ELEC_DROP_NOT_DURABLE;
+	}
+	/* F0: a compare-and-swap is no critical section; the gate may have closed since. */
+	gate ^= elec_load(&c->gate);
+	if (elec_state_of(gate) || elec_epoch_of(gate))
+		return ELEC_PASS_RACED;
+	return elec_reply(ctx, xdp, f) ? ELEC_DROP_ACK_FAILED : ELEC_TX_ACK_REPEATED;
+}
+
+/* Lets go of the log without publishing; the state may have changed under us, so only the bit goes. */
+static __always_inline void elec_clear_busy(struct elec_control *c)
+{
+	__sync_fetch_and_and(&c->gate, ~ELEC_BUSY);
+}
+
+static __always_inline int elec_prepare(void *ctx, bool xdp, struct elec_frame *f, struct elec_control *c,
+					__u64 gate)
+{
+	struct elec_hdr *h = &f->l4.hdr;
+	__u64 epoch = elec_epoch_of(gate), tail, was;
+	__u32 index, n = h->payload_bytes;
+	struct elec_slot *slot;
+
+	/* F7: the log belongs to another CPU for the time of one copy. */
+	for (int i = 0; i < ELEC_BUSY_TRIES && gate & ELEC_BUSY; i++) {
+		__u64 now = elec_load(&c->gate);
+
+		if (elec_state_of(now) != ELEC_STATE_FOLLOW || elec_epoch_of(now) != epoch)
+			return ELEC_PASS_RACED;
+		gate = now;
+	}
+	tail = elec_op_of(gate);
+	if (h->last <= tail)
+		return elec_repeat(ctx, xdp, f, c, gate);
+	if (h->first > tail + 1)
+		return ELEC_PASS_GAP;
+	if (h->first <= tail)
+		return ELEC_PASS_OVERLAP;
+	if (n > elec_params.slot_payload_bytes || n > ELEC_PAYLOAD_BYTES_MAX)
+		return ELEC_PASS_TOO_LARGE;
+	index = h->first & (elec_params.slots - 1);
+	slot = bpf_map_lookup_elem(&elec_slots, &index);
+	if (!slot)
+		return ELEC_PASS_LOG_FULL;
+	/* F6: slots of older epochs have been drained; in this one user space says what it has. */
+	if (slot->epoch == epoch && slot->last > elec_load(&c->released))
+		return ELEC_PASS_LOG_FULL;
+	if (gate & ELEC_BUSY || elec_swap(&c->gate, gate, gate | ELEC_BUSY) != gate)
+		return ELEC_PASS_BUSY;
+
+	/* F7: body and header first, the tail last; nothing is acked that is not there (A1). */
+	if (n && elec_read(ctx, xdp, elec_l4_off() + ELEC_L4_BYTES, slot->payload, n)) {
+		elec_clear_busy(c);
+		return ELEC_PASS_MALFORMED;
+	}
+	slot->view = h->view;
+	slot->first = h->first;
+	slot->last = h->last;
+	slot->round_tag = h->round_tag;
+	slot->payload_bytes = n;
+	slot->leader_epoch = h->leader_epoch;
+	slot->epoch = epoch;
+
+	was = gate | ELEC_BUSY;
+	gate = (gate & ~ELEC_OP_MASK) | h->last;
+	if (elec_swap(&c->gate, was, gate) != was) {
+		elec_clear_busy(c);
+		return ELEC_PASS_RACED;
+	}
+	if (elec_take_bell(&c->ring_at_op, h->last))
+		elec_ring(h->last);
+	if (elec_params.log_only)
+		return ELEC_DROP_LOGGED;
+	return elec_reply(ctx, xdp, f) ? ELEC_DROP_ACK_FAILED : ELEC_TX_ACK;
+}
+
+#endif

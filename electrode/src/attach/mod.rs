@@ -1,0 +1,122 @@
+//! Putting a program on a hook and taking it off again: one mechanism a file, one guard for all.
+//!
+//! Links (tcx, XDP) belong to a descriptor, so they go away however the process dies. A clsact filter stays
+//! behind then; rule F2's lease makes it harmless and `elecctl detach` removes it.
+
+mod clsact;
+mod link;
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use crate::error::{Error, Result};
+
+/// Where the ingress program runs.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hook {
+    /// Native XDP where the driver has it, TC ingress on virtual devices.
+    #[default]
+    Auto,
+    /// Native XDP.
+    Xdp,
+    /// Generic XDP.
+    XdpGeneric,
+    /// TC ingress: a tcx link, clsact before kernel 6.6.
+    Tc,
+}
+
+impl Hook {
+    /// Name on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Xdp => "xdp",
+            Self::XdpGeneric => "xdp-generic",
+            Self::Tc => "tc",
+        }
+    }
+}
+
+impl std::str::FromStr for Hook {
+    type Err = String;
+
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        [Self::Auto, Self::Xdp, Self::XdpGeneric, Self::Tc]
+            .into_iter()
+            .find(|h| h.name() == s)
+            .ok_or_else(|| format!("unknown hook `{s}`; there are auto, xdp, xdp-generic, tc"))
+    }
+}
+
+/// Direction of a TC program.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Ingress,
+    Egress,
+}
+
+/// How TC programs are attached.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
+pub enum TcMechanism {
+    /// tcx where the kernel has it, else clsact.
+    #[default]
+    Auto,
+    /// A tcx link (kernel 6.6 and later).
+    Tcx,
+    /// A filter on a clsact qdisc.
+    Clsact,
+}
+
+/// A program on its hook; dropping it takes the program off.
+pub(crate) enum Attached {
+    Link(#[allow(dead_code, reason = "held for its drop")] OwnedFd),
+    Filter(#[allow(dead_code, reason = "held for its drop")] clsact::Filter),
+}
+
+impl Attached {
+    /// Whether the kernel takes the program off when this process dies.
+    pub(crate) fn dies_with_owner(&self) -> bool {
+        matches!(self, Self::Link(_))
+    }
+}
+
+/// Attaches a TC program to an interface, behind whoever is there already.
+pub(crate) fn tc(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    direction: Direction,
+    mechanism: TcMechanism,
+) -> Result<Attached> {
+    if mechanism != TcMechanism::Clsact {
+        match link::tcx(program, ifindex, direction) {
+            Ok(fd) => return Ok(Attached::Link(fd)),
+            // EINVAL: an attach type that this kernel does not know.
+            Err(e) if mechanism == TcMechanism::Auto && e.raw_os_error() == Some(libc::EINVAL) => {}
+            Err(e) => return Err(failed("attach to tcx", &e)),
+        }
+    }
+    clsact::Filter::attach(program, ifindex, direction)
+        .map(Attached::Filter)
+        .map_err(|e| failed("attach to clsact", &e))
+}
+
+/// Attaches an XDP program. A program that is there already is left alone: that is an error.
+pub(crate) fn xdp(program: BorrowedFd<'_>, ifindex: u32, generic: bool) -> Result<Attached> {
+    link::xdp(program, ifindex, generic).map(Attached::Link).map_err(|e| match e.raw_os_error() {
+        Some(libc::EBUSY | libc::EEXIST) => Error::Kernel {
+            what: "attach to XDP".into(),
+            reason: "another XDP program is on this interface and stays there".into(),
+            hint: "use --hook tc, which shares the interface".into(),
+        },
+        _ => failed(if generic { "attach to generic XDP" } else { "attach to native XDP" }, &e),
+    })
+}
+
+fn failed(what: &str, error: &std::io::Error) -> Error {
+    let hint = match error.raw_os_error() {
+        Some(libc::EPERM) => "it needs CAP_NET_ADMIN and CAP_BPF: run as root",
+        Some(libc::EOPNOTSUPP) => "this driver has no such hook: use --hook tc",
+        _ => "`elecctl doctor` tells what this interface can do",
+    };
+    Error::Kernel { what: what.into(), reason: error.to_string(), hint: hint.into() }
+}

@@ -1,0 +1,426 @@
+//! The fast path in the kernel: the user-space side of gate, log and rounds.
+
+mod grace;
+mod layout;
+mod memory;
+pub(crate) mod object;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
+
+use electrode_bpf::types::{elec_config, elec_counters, elec_params, elec_round};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, RingBuffer, RingBufferBuilder};
+
+use self::memory::{Config, Control, Rounds, Slots};
+use self::object::{Object, address_bytes};
+use super::{FastPath, Logged, Opening, RoundSlot, Wake};
+use crate::abi::Verdict;
+use crate::attach::{self, Attached, Direction, Hook, TcMechanism};
+use crate::config::{Acks, EndpointConfig};
+use crate::error::{Error, Result};
+use crate::net::{Interface, NextHops, Watcher};
+use crate::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
+use crate::words::{self, GateState, GateWord};
+
+/// Multicast destination of the carrier; the egress program re-addresses it, so it never leaves (L7).
+const CARRIER_V4: Ipv4Addr = Ipv4Addr::new(239, 192, 69, 67);
+const CARRIER_V6: Ipv6Addr = Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0, 0x454c, 0x4342);
+
+/// How long a program may hold the log before a grace period is waited for (U1).
+const BUSY_PATIENCE: Duration = Duration::from_millis(1);
+/// How long the gate stays usable without being renewed, where programs can outlive us (F2).
+const LEASE_NS: u64 = 500_000_000;
+
+/// The carrier's address for an endpoint's family.
+pub(crate) fn carrier_address(own: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = if own.is_ipv4() { CARRIER_V4.into() } else { CARRIER_V6.into() };
+    SocketAddr::new(ip, own.port())
+}
+
+struct HopWords(Arc<Control>);
+
+// SAFETY: Control's methods hand out atomics only.
+unsafe impl Sync for Control {}
+
+impl NextHops for HopWords {
+    fn set(&self, peer: usize, word: u64) {
+        self.0.next_hop(peer).store(word, Ordering::Release);
+    }
+}
+
+/// Programs, maps and hooks of one endpoint; all go away with it.
+pub(crate) struct Ebpf {
+    // Hooks first: the programs leave before their maps.
+    _hooks: Vec<Attached>,
+    _watcher: Option<Watcher>,
+    control: Arc<Control>,
+    config: Config,
+    rounds: Rounds,
+    slots: Slots,
+    counters: MapHandle,
+    bell: RingBuffer<'static>,
+    members: Vec<SocketAddr>,
+    carrier: SocketAddr,
+    broadcast: bool,
+    fast_ack: bool,
+    leased: bool,
+    armed: bool,
+    hook: Hook,
+    note: Option<String>,
+}
+
+/// Programs loaded with an endpoint's constants, not yet on a hook.
+pub(crate) fn params(
+    config: &EndpointConfig,
+    ifindex: u32,
+    socket_cookie: u64,
+    slot_payload_bytes: usize,
+    leased: bool,
+) -> elec_params {
+    let own = config.addr();
+    elec_params {
+        config_hash: config.config_hash,
+        socket_cookie,
+        group: config.group,
+        slots: config.log_slots,
+        slot_payload_bytes: slot_payload_bytes as u32,
+        window: config.quorum_window,
+        incarnation: config.incarnation,
+        ifindex,
+        port_be: own.port().to_be(),
+        slf: config.me.0,
+        members: config.members.len() as u8,
+        ipv6: own.is_ipv6().into(),
+        offload_broadcast: config.offloads.broadcast.into(),
+        offload_fast_ack: config.offloads.fast_ack.into(),
+        offload_quorum: config.offloads.quorum.into(),
+        log_only: (config.acks == Acks::ByCaller).into(),
+        lease_required: leased.into(),
+        addr: address_bytes(&own),
+        carrier_addr: address_bytes(&carrier_address(own)),
+        ..Default::default()
+    }
+}
+
+impl Ebpf {
+    /// Loads the programs, attaches them and starts to follow the neighbour table.
+    pub(crate) fn open(
+        config: &EndpointConfig,
+        interface: &Interface,
+        socket_cookie: u64,
+        payload_bytes_max: usize,
+    ) -> Result<Self> {
+        let tc = match config.tc {
+            TcMechanism::Auto if crate::probe::kernel_at_least(6, 6) => TcMechanism::Tcx,
+            TcMechanism::Auto => TcMechanism::Clsact,
+            chosen => chosen,
+        };
+        let leased = tc == TcMechanism::Clsact;
+        let params = params(config, interface.index, socket_cookie, payload_bytes_max, leased);
+        let object = Object::load(&params)?;
+        let control = Arc::new(Control::new(object.control)?);
+
+        let mut bell = RingBufferBuilder::new();
+        bell.add(&object.bell, |_| 0).map_err(|e| Error::Kernel {
+            what: "map the doorbell".into(),
+            reason: e.to_string(),
+            hint: "`elecctl doctor` tells what this kernel can do".into(),
+        })?;
+        let bell = bell.build().map_err(|e| Error::Kernel {
+            what: "map the doorbell".into(),
+            reason: e.to_string(),
+            hint: "`elecctl doctor` tells what this kernel can do".into(),
+        })?;
+
+        let mut ebpf = Self {
+            _hooks: Vec::new(),
+            _watcher: None,
+            config: Config::new(object.config)?,
+            rounds: Rounds::new(object.rounds)?,
+            slots: Slots::new(object.slots)?,
+            counters: object.counters,
+            bell,
+            members: config.members.clone(),
+            carrier: carrier_address(config.addr()),
+            broadcast: config.offloads.broadcast,
+            fast_ack: config.offloads.fast_ack,
+            leased,
+            armed: false,
+            hook: Hook::Tc,
+            note: None,
+            control,
+        };
+        for peer in config.peers().iter() {
+            ebpf.expect_incarnation(peer, config.peer_incarnation);
+        }
+        // Members must be there before the first carrier; view and leader come with the first opening.
+        ebpf.write_config(View(0), ReplicaId(0));
+
+        let (hook, ingress, note) =
+            attach_ingress(config.hook, interface, &object.rx_tc, &object.rx_xdp, tc)?;
+        ebpf._hooks.push(ingress);
+        (ebpf.hook, ebpf.note) = (hook, note);
+        if config.offloads.broadcast {
+            ebpf._hooks.push(attach::tc(object.tx.as_fd(), interface.index, Direction::Egress, tc)?);
+            let peers = config.peers().iter().map(|p| (p.index(), config.members[p.index()].ip())).collect();
+            let sink = Arc::new(HopWords(Arc::clone(&ebpf.control)));
+            ebpf._watcher = Some(Watcher::start(interface.index, peers, sink)?);
+        }
+        Ok(ebpf)
+    }
+
+    /// The ingress hook in use, and why it is not another.
+    pub(crate) fn hook(&self) -> (Hook, Option<&str>) {
+        (self.hook, self.note.as_deref())
+    }
+
+    fn gate(&self) -> GateWord {
+        GateWord::unpack(self.control.gate().load(Ordering::Acquire))
+    }
+
+    fn write_config(&self, view: View, leader: ReplicaId) {
+        let mut config = elec_config { view: view.0, leader: leader.0.into(), ..Default::default() };
+        for (member, addr) in config.members.iter_mut().zip(&self.members) {
+            member.addr = address_bytes(addr);
+            member.port_be = addr.port().to_be();
+        }
+        self.config.write(&config);
+    }
+
+    /// U1: until no program holds the log. A program that was stopped for long has run out after a grace
+    /// period; what it leaves is only its busy bit.
+    fn wait_for_writers(&self) -> Result<()> {
+        let since = Instant::now();
+        while self.gate().busy {
+            if since.elapsed() > BUSY_PATIENCE {
+                grace::period()?;
+                self.control.gate().fetch_and(!(1 << crate::abi::BUSY_SHIFT), Ordering::AcqRel);
+                return Ok(());
+            }
+            std::hint::spin_loop();
+        }
+        Ok(())
+    }
+}
+
+fn attach_ingress(
+    wanted: Hook,
+    interface: &Interface,
+    tc_program: &impl AsFd,
+    xdp_program: &impl AsFd,
+    tc: TcMechanism,
+) -> Result<(Hook, Attached, Option<String>)> {
+    let at_tc = || attach::tc(tc_program.as_fd(), interface.index, Direction::Ingress, tc);
+    match wanted {
+        Hook::Tc => Ok((Hook::Tc, at_tc()?, None)),
+        Hook::Xdp | Hook::XdpGeneric => {
+            let generic = wanted == Hook::XdpGeneric;
+            Ok((wanted, attach::xdp(xdp_program.as_fd(), interface.index, generic)?, None))
+        }
+        // veth rebuilds every packet for XDP; where there is no hardware, TC is the faster hook.
+        Hook::Auto if interface.kind.is_some() => {
+            let kind = interface.kind.as_deref().unwrap_or_default();
+            Ok((Hook::Tc, at_tc()?, Some(format!("{} is a virtual device ({kind})", interface.name))))
+        }
+        Hook::Auto => match attach::xdp(xdp_program.as_fd(), interface.index, false) {
+            Ok(attached) => Ok((Hook::Xdp, attached, None)),
+            Err(e) => Ok((Hook::Tc, at_tc()?, Some(e.to_string()))),
+        },
+    }
+}
+
+impl FastPath for Ebpf {
+    fn appends(&self) -> bool {
+        self.fast_ack
+    }
+
+    fn freeze(&mut self) -> Result<()> {
+        // U1: from here on no program's swap succeeds.
+        let mut seen = self.control.gate().load(Ordering::Acquire);
+        loop {
+            let frozen = GateWord { state: GateState::Frozen, ..GateWord::unpack(seen) }.pack();
+            match self.control.gate().compare_exchange(seen, frozen, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Ok(()),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    fn drain(&mut self, from: OpNumber, sink: &mut dyn FnMut(Logged<'_>)) -> OpNumber {
+        let gate = self.gate();
+        let mut at = from;
+        while at < gate.op {
+            let slot = self.slots.read(at.0 + 1);
+            let h = &slot.header;
+            // U2: epoch and contiguity are verified, not assumed; a mismatch is a bug in the programs, and
+            // an op that was not read is not held.
+            assert!(
+                h.epoch == u64::from(gate.epoch.0) && h.first == at.0 + 1 && h.last >= h.first,
+                "kernel log broken at op {}: slot holds {}..={} of epoch {}, gate is {gate:?}",
+                at.0 + 1,
+                h.first,
+                h.last,
+                h.epoch
+            );
+            sink(Logged {
+                view: View(h.view),
+                first: OpNumber(h.first),
+                last: OpNumber(h.last),
+                round_tag: h.round_tag,
+                leader_epoch: Epoch(h.leader_epoch),
+                payload: slot.payload,
+            });
+            at = OpNumber(h.last);
+        }
+        at
+    }
+
+    fn open(&mut self, opening: &Opening) -> Result<()> {
+        let frozen = self.gate();
+        assert_eq!(frozen.state, GateState::Frozen, "the gate is opened only after a freeze (U6)");
+        self.wait_for_writers()?;
+        if opening.epoch < frozen.epoch {
+            // The epoch wrapped: nothing that still runs may carry a number that comes again.
+            grace::period()?;
+        }
+        let control = &self.control;
+        control.released().store(opening.tail.0, Ordering::Relaxed);
+        control.commit().store(0, Ordering::Relaxed);
+        control.durable().store(0, Ordering::Relaxed);
+        if opening.fresh {
+            self.write_config(opening.view, opening.leader);
+            for peer in 0..self.members.len() {
+                control.acked(peer).store(0, Ordering::Relaxed);
+            }
+            if opening.state == GateState::Lead {
+                self.rounds.clear();
+            }
+        }
+        self.renew_lease();
+        let expected = GateWord { busy: false, ..frozen }.pack();
+        let open = GateWord { state: opening.state, busy: false, epoch: opening.epoch, op: opening.tail };
+        fence(Ordering::SeqCst);
+        // U6: exactly the frozen word, or somebody else opened this gate.
+        let swapped =
+            self.control.gate().compare_exchange(expected, open.pack(), Ordering::AcqRel, Ordering::Acquire);
+        assert!(swapped.is_ok(), "two owners of one gate: {:?}", self.gate());
+        Ok(())
+    }
+
+    fn tail(&self) -> OpNumber {
+        self.gate().op
+    }
+
+    fn release(&mut self, op: OpNumber) {
+        self.control.released().store(op.0, Ordering::Release);
+    }
+
+    fn durable(&mut self, epoch: Epoch, op: OpNumber) {
+        self.control.durable().store(words::tagged(epoch, op), Ordering::Release);
+    }
+
+    fn renew_lease(&mut self) {
+        if self.leased {
+            self.control.lease_ns().store(crate::clock::monotonic_ns() + LEASE_NS, Ordering::Release);
+        }
+    }
+
+    fn begin_round(&mut self, round: &RoundSlot) {
+        self.rounds.begin(&elec_round {
+            vote: words::vote_word(round.epoch, round.op),
+            op: round.op.0,
+            view: round.view.0,
+            round_tag: round.tag,
+            voters: round.voters.mask(),
+            threshold: round.threshold,
+            ..Default::default()
+        });
+    }
+
+    fn acked(&self, epoch: Epoch, peer: ReplicaId) -> OpNumber {
+        words::op_in_epoch(self.control.acked(peer.index()).load(Ordering::Acquire), epoch)
+    }
+
+    fn votes(&self, epoch: Epoch, op: OpNumber) -> ReplicaSet {
+        let vote = self.rounds.vote(op.0).load(Ordering::Acquire);
+        if words::vote_is_for(vote, epoch, op) { words::voters_of(vote) } else { ReplicaSet::EMPTY }
+    }
+
+    fn take_missed(&mut self, op: OpNumber) -> ReplicaSet {
+        let missed = self.rounds.missed(op.0);
+        if missed.load(Ordering::Relaxed) == 0 {
+            return ReplicaSet::EMPTY;
+        }
+        ReplicaSet::from_mask(missed.swap(0, Ordering::AcqRel))
+    }
+
+    fn commit_seen(&self, epoch: Epoch) -> OpNumber {
+        words::op_in_epoch(self.control.commit().load(Ordering::Acquire), epoch)
+    }
+
+    fn last_leader_ns(&self) -> u64 {
+        self.control.last_leader_ns().load(Ordering::Relaxed)
+    }
+
+    fn expect_incarnation(&mut self, peer: ReplicaId, incarnation: u32) {
+        self.control.incarnation(peer.index()).store(incarnation.into(), Ordering::Release);
+    }
+
+    fn carrier(&self, targets: ReplicaSet) -> Option<(SocketAddr, ReplicaSet)> {
+        if !self.broadcast {
+            return None;
+        }
+        let resolved: ReplicaSet = targets
+            .iter()
+            .filter(|p| self.control.next_hop(p.index()).load(Ordering::Relaxed) != 0)
+            .collect();
+        // One copy needs no clone: the socket does it as well.
+        (resolved.len() > 1).then_some((self.carrier, resolved))
+    }
+
+    fn arm(&mut self, wake: Wake) {
+        let control = &self.control;
+        control.ring_at_op().store(wake.at_op.map_or(0, |op| op.0.max(1)), Ordering::Relaxed);
+        control.ring_at_commit().store(wake.at_commit.map_or(0, |op| op.0.max(1)), Ordering::Relaxed);
+        control.ring_on_quorum().store(wake.on_quorum.into(), Ordering::Relaxed);
+        // Whoever logs, merges or votes after this sees the bell; what came before, the caller sees.
+        fence(Ordering::SeqCst);
+        self.armed = true;
+    }
+
+    fn disarm(&mut self) {
+        if self.armed {
+            self.arm(Wake::default());
+            self.armed = false;
+            // No system call: the ring is mapped. What rang is only that something did.
+            let _ = self.bell.consume_raw();
+        }
+    }
+
+    fn bell(&self) -> Option<BorrowedFd<'_>> {
+        // SAFETY: the ring buffer's epoll descriptor lives as long as self.
+        Some(unsafe { BorrowedFd::borrow_raw(self.bell.epoll_fd()) })
+    }
+
+    fn verdicts(&self) -> Result<Vec<(Verdict, u64)>> {
+        let per_cpu = self
+            .counters
+            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|e| Error::Kernel {
+                what: "read the counters".into(),
+                reason: e.to_string(),
+                hint: "CAP_BPF may have been dropped".into(),
+            })?
+            .unwrap_or_default();
+        let mut totals = [0u64; size_of::<elec_counters>() / 8];
+        for cpu in &per_cpu {
+            for (total, bytes) in totals.iter_mut().zip(cpu.chunks_exact(8)) {
+                *total += u64::from_ne_bytes(bytes.try_into().expect("chunks of eight"));
+            }
+        }
+        Ok(Verdict::ALL.iter().copied().zip(totals).collect())
+    }
+}

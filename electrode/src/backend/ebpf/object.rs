@@ -1,0 +1,117 @@
+//! Loading the programs for one endpoint: constants and map sizes in, descriptors out.
+
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use electrode_bpf::{ElectrodeSkelBuilder, types::elec_params};
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{MapCore, MapHandle};
+
+use super::layout::SLOT_HEADER_BYTES;
+use crate::error::{Error, Result};
+
+/// What the programs are loaded with.
+#[derive(Clone, Debug)]
+pub(crate) struct Params {
+    pub params: elec_params,
+    pub bell_needed: bool,
+}
+
+/// Programs and maps of one endpoint. Dropping it frees both, unless a link still holds a program.
+pub(crate) struct Object {
+    pub tx: OwnedFd,
+    pub rx_tc: OwnedFd,
+    pub rx_xdp: OwnedFd,
+    pub xdp_pass: OwnedFd,
+    pub control: MapHandle,
+    pub config: MapHandle,
+    pub rounds: MapHandle,
+    pub slots: MapHandle,
+    pub counters: MapHandle,
+    pub bell: MapHandle,
+}
+
+/// IPv4 addresses are kept mapped, so that one layout serves both families.
+pub(crate) fn address_bytes(addr: &SocketAddr) -> [u8; 16] {
+    match addr {
+        SocketAddr::V4(v4) => v4.ip().to_ipv6_mapped().octets(),
+        SocketAddr::V6(v6) => v6.ip().octets(),
+    }
+}
+
+fn failed(what: &str, error: &libbpf_rs::Error) -> Error {
+    let hint = match error.kind() {
+        libbpf_rs::ErrorKind::PermissionDenied => {
+            "run as root, or grant CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; `elecctl doctor` tells what is missing"
+        }
+        _ => "`elecctl doctor` tells what this kernel can do; backend `udp` needs none of it",
+    };
+    Error::Kernel { what: what.into(), reason: format!("{error:#}"), hint: hint.into() }
+}
+
+impl Object {
+    /// Loads all programs. Fails with what the verifier or the kernel said.
+    pub(crate) fn load(params: &elec_params) -> Result<Self> {
+        let mut storage = MaybeUninit::uninit();
+        let builder = ElectrodeSkelBuilder::default();
+        let mut open = builder.open(&mut storage).map_err(|e| failed("open the BPF object", &e))?;
+        open.maps
+            .rodata_data
+            .as_deref_mut()
+            .ok_or_else(|| Error::Config("the BPF object has no .rodata".into()))?
+            .elec_params = *params;
+        let sizes = |e: libbpf_rs::Error| failed("size the BPF maps", &e);
+        open.maps.elec_slots.set_max_entries(params.slots).map_err(sizes)?;
+        // 8 bytes more than the payload: room for padding, and whole words.
+        let slot_bytes = (SLOT_HEADER_BYTES + params.slot_payload_bytes as usize + 8).next_multiple_of(8);
+        open.maps.elec_slots.set_value_size(slot_bytes as u32).map_err(sizes)?;
+        open.maps.elec_rounds.set_max_entries(params.window).map_err(sizes)?;
+
+        let skel = open.load().map_err(|e| failed("load the BPF programs", &e))?;
+        let dup = |fd: std::os::fd::BorrowedFd<'_>| {
+            fd.try_clone_to_owned().map_err(Error::io("dup of a BPF program"))
+        };
+        let map = |m: &libbpf_rs::Map<'_>| MapHandle::try_from(m).map_err(|e| failed("keep a BPF map", &e));
+        let (progs, maps) = (&skel.progs, &skel.maps);
+        Ok(Self {
+            tx: dup(progs.elec_tx.as_fd())?,
+            rx_tc: dup(progs.elec_rx_tc.as_fd())?,
+            rx_xdp: dup(progs.elec_rx_xdp.as_fd())?,
+            xdp_pass: dup(progs.elec_xdp_pass.as_fd())?,
+            control: map(&maps.elec_control)?,
+            config: map(&maps.elec_config)?,
+            rounds: map(&maps.elec_rounds)?,
+            slots: map(&maps.elec_slots)?,
+            counters: map(&maps.elec_counters)?,
+            bell: map(&maps.elec_bell)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loads() {
+        if !crate::privileged("object::loads") {
+            return;
+        }
+        for ipv6 in [0, 1] {
+            let params = elec_params {
+                slots: 16,
+                slot_payload_bytes: 1392,
+                window: 16,
+                members: 5,
+                ipv6,
+                offload_broadcast: 1,
+                offload_fast_ack: 1,
+                offload_quorum: 1,
+                ..Default::default()
+            };
+            let o = Object::load(&params).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(o.slots.max_entries(), 16);
+        }
+    }
+}

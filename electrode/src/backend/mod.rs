@@ -1,0 +1,130 @@
+//! Two ways to run the fast path under one trait: in the kernel ([`ebpf`]), or not at all ([`udp`]).
+//!
+//! The endpoint holds the user-space half of every rule (follower.rs, leader.rs) and works without any
+//! help; a fast path takes packets off it. `udp` takes none.
+
+#[cfg(feature = "ebpf")]
+pub(crate) mod ebpf;
+pub(crate) mod udp;
+
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+
+use crate::abi::Verdict;
+use crate::error::Result;
+use crate::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
+use crate::words::GateState;
+
+/// How the gate is opened (U6).
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Opening {
+    pub state: GateState,
+    pub epoch: Epoch,
+    pub view: View,
+    pub leader: ReplicaId,
+    /// Last op that user space holds: the kernel's tail.
+    pub tail: OpNumber,
+    /// Anything but the tail differs from the opening before: configuration and rounds are written anew.
+    pub fresh: bool,
+}
+
+/// A batch that the kernel logged.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Logged<'a> {
+    /// View in which the leader ordered it.
+    pub view: View,
+    /// First op.
+    pub first: OpNumber,
+    /// Last op.
+    pub last: OpNumber,
+    /// Round tag and leader epoch, for an ack by the caller.
+    pub(crate) round_tag: u64,
+    pub(crate) leader_epoch: Epoch,
+    /// The batch.
+    pub payload: &'a [u8],
+}
+
+/// A round as the kernel counts it (L1).
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct RoundSlot {
+    pub epoch: Epoch,
+    pub view: View,
+    pub op: OpNumber,
+    pub tag: u64,
+    pub voters: ReplicaSet,
+    pub threshold: u32,
+}
+
+/// What to be woken for; nothing by default.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wake {
+    /// When this op, or a later one, is logged.
+    pub at_op: Option<OpNumber>,
+    /// When a commit number of at least this is seen.
+    pub at_commit: Option<OpNumber>,
+    /// When a round completes.
+    pub on_quorum: bool,
+}
+
+/// What runs the fast path.
+pub(crate) trait FastPath: Send {
+    /// Whether the kernel appends while the gate is in `Follow`; if not, freezing costs nothing.
+    fn appends(&self) -> bool;
+
+    /// U1: ends appends. Idempotent.
+    fn freeze(&mut self) -> Result<()>;
+
+    /// U2: hands over what was logged after `from` in this epoch, in order; returns the last op.
+    fn drain(&mut self, from: OpNumber, sink: &mut dyn FnMut(Logged<'_>)) -> OpNumber;
+
+    /// U6: opens a frozen gate.
+    fn open(&mut self, opening: &Opening) -> Result<()>;
+
+    /// Tail of the kernel's log in this epoch, 0 where there is none.
+    fn tail(&self) -> OpNumber;
+
+    /// F6: slots of ops up to here may be reused.
+    fn release(&mut self, op: OpNumber);
+
+    /// F8: tells what is durable.
+    fn durable(&mut self, epoch: Epoch, op: OpNumber);
+
+    /// F2: renews the gate lease where there is one.
+    fn renew_lease(&mut self);
+
+    /// L1: prepares a round's slot, before its Prepare leaves.
+    fn begin_round(&mut self, round: &RoundSlot);
+
+    /// Highest op that the kernel saw a peer acknowledge in `epoch`.
+    fn acked(&self, epoch: Epoch, peer: ReplicaId) -> OpNumber;
+
+    /// Votes that the kernel counted in a round.
+    fn votes(&self, epoch: Epoch, op: OpNumber) -> ReplicaSet;
+
+    /// L7: peers that the carrier of this round missed; cleared by reading.
+    fn take_missed(&mut self, op: OpNumber) -> ReplicaSet;
+
+    /// F10: highest commit number that the kernel saw in `epoch`.
+    fn commit_seen(&self, epoch: Epoch) -> OpNumber;
+
+    /// U9: CLOCK_MONOTONIC nanoseconds of the leader's last packet that the kernel absorbed, 0 if none.
+    fn last_leader_ns(&self) -> u64;
+
+    /// L2: whose acks count.
+    fn expect_incarnation(&mut self, peer: ReplicaId, incarnation: u32);
+
+    /// Where one packet goes that reaches several peers, and which of `targets` it reaches.
+    fn carrier(&self, targets: ReplicaSet) -> Option<(SocketAddr, ReplicaSet)>;
+
+    /// Arms the doorbells; the caller looks once more before it sleeps.
+    fn arm(&mut self, wake: Wake);
+
+    /// Disarms them and takes what rang.
+    fn disarm(&mut self);
+
+    /// Descriptor that becomes readable when a doorbell rings.
+    fn bell(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Verdict counters, all CPUs together.
+    fn verdicts(&self) -> Result<Vec<(Verdict, u64)>>;
+}

@@ -1,0 +1,208 @@
+//! Opening an endpoint: the backend is chosen, and the reason kept.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::{Endpoint, Follower, LastBatch, Leader};
+use crate::backend::FastPath;
+use crate::backend::udp::{Udp, multicast_group};
+use crate::config::{Backend, EndpointConfig, UdpSend};
+use crate::error::{Error, Result};
+use crate::net::socket::{BatchSocket, Calls};
+use crate::net::{Interface, is_local};
+use crate::stats::Stats;
+use crate::types::{Epoch, OpNumber, ReplicaId, View};
+use crate::wire::Origin;
+use crate::words::GateState;
+
+/// Which backend runs and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// `ebpf`, `udp`, `udp-sendto` or `udp-multicast`.
+    pub backend: &'static str,
+    /// `tc`, `xdp`, `xdp-generic`, or `none`.
+    pub hook: &'static str,
+    /// Why this backend or hook, where it was not asked for.
+    pub reason: Option<String>,
+}
+
+impl Endpoint {
+    /// Opens the endpoint with its gate frozen. [`Backend::Auto`] takes the kernel's fast path if it can be
+    /// had and sockets otherwise; [`Endpoint::choice`] tells.
+    pub fn open(config: EndpointConfig) -> Result<Self> {
+        config.validate()?;
+        let addr = config.addr();
+        let calls = match config.backend {
+            Backend::Udp(UdpSend::Sendto) => Calls::Single,
+            _ => Calls::Batched,
+        };
+        let socket = BatchSocket::bind(addr, calls).map_err(|source| Error::Bind { addr, source })?;
+        let interface = Interface::find(addr.ip(), config.interface.as_deref())?;
+        let room = config.payload_room(interface.mtu as usize);
+        let payload_bytes_max = config.payload_bytes_max.unwrap_or(room);
+        if payload_bytes_max > room {
+            return Err(Error::Config(format!(
+                "payload_bytes_max {payload_bytes_max} exceeds the {room} bytes that the MTU of {} ({}) holds",
+                interface.name, interface.mtu
+            )));
+        }
+
+        let (path, choice): (Box<dyn FastPath>, Choice) = match config.backend {
+            Backend::Udp(send) => udp(&config, send, None)?,
+            Backend::Ebpf => ebpf(&config, &interface, &socket, payload_bytes_max)?,
+            Backend::Auto => match ebpf(&config, &interface, &socket, payload_bytes_max) {
+                Ok(opened) => opened,
+                Err(e) => udp(&config, UdpSend::Mmsg, Some(e.to_string()))?,
+            },
+        };
+        let group_socket = match config.backend {
+            Backend::Udp(UdpSend::Multicast) => Some(join_group(&config, &interface, &socket)?),
+            _ => None,
+        };
+        let wait = readiness(
+            [Some(socket.as_fd()), group_socket.as_ref().map(AsFd::as_fd), path.bell()].into_iter().flatten(),
+        )
+        .map_err(Error::io("epoll"))?;
+
+        let origin = Origin {
+            group: config.group,
+            config_hash: config.config_hash,
+            sender: Some(config.me),
+            incarnation: config.incarnation,
+        };
+        let incarnations = [config.peer_incarnation; crate::abi::MEMBERS_MAX];
+        Ok(Self {
+            config,
+            payload_bytes_max,
+            origin,
+            socket,
+            group_socket,
+            path,
+            choice,
+            wait,
+            state: GateState::Frozen,
+            view: View(0),
+            leader_id: ReplicaId(0),
+            epoch: Epoch(0),
+            follower: Follower::default(),
+            leader: Leader::default(),
+            last_batch: LastBatch::default(),
+            incarnations,
+            commit_told: OpNumber(0),
+            last_leader_ns: 0,
+            stats: Stats::default(),
+        })
+    }
+}
+
+fn udp(
+    config: &EndpointConfig,
+    send: UdpSend,
+    reason: Option<String>,
+) -> Result<(Box<dyn FastPath>, Choice)> {
+    let addr = config.addr();
+    let multicast = (send == UdpSend::Multicast).then(|| (multicast_group(addr.ip()), addr.port()).into());
+    let choice = Choice { backend: Backend::Udp(send).name(), hook: "none", reason };
+    Ok((Box::new(Udp { multicast }), choice))
+}
+
+#[cfg(feature = "ebpf")]
+fn ebpf(
+    config: &EndpointConfig,
+    interface: &Interface,
+    socket: &BatchSocket,
+    payload_bytes_max: usize,
+) -> Result<(Box<dyn FastPath>, Choice)> {
+    use crate::backend::ebpf::{Ebpf, carrier_address};
+
+    let unavailable = |reason: String, hint: &str| Error::Unavailable { reason, hint: hint.into() };
+    if let Some(missing) = crate::probe::missing() {
+        return Err(missing);
+    }
+    if !interface.ethernet {
+        let reason = format!("{} carries no Ethernet frames", interface.name);
+        return Err(unavailable(reason, "use an Ethernet-like interface, or backend udp"));
+    }
+    if let Some(local) = config.peers().iter().map(|p| config.members[p.index()]).find(|m| is_local(m.ip())) {
+        return Err(unavailable(
+            format!("member {local} is on this host, whose own traffic meets no hook"),
+            "put members in network namespaces (paxos-demo cluster does), or use backend udp",
+        ));
+    }
+    let cookie = socket.socket().cookie().map_err(Error::io("SO_COOKIE"))?;
+    multicast_options(socket, config.addr().ip(), interface)?;
+    debug_assert!(carrier_address(config.addr()).ip().is_multicast());
+    let ebpf = Ebpf::open(config, interface, cookie, payload_bytes_max)?;
+    let (hook, note) = ebpf.hook();
+    let choice = Choice { backend: "ebpf", hook: hook.name(), reason: note.map(str::to_owned) };
+    Ok((Box::new(ebpf), choice))
+}
+
+#[cfg(not(feature = "ebpf"))]
+fn ebpf(_: &EndpointConfig, _: &Interface, _: &BatchSocket, _: usize) -> Result<(Box<dyn FastPath>, Choice)> {
+    Err(Error::Unavailable {
+        reason: "this build has no kernel programs".into(),
+        hint: "build with feature `ebpf` (the default), which needs clang and libelf".into(),
+    })
+}
+
+/// Multicast leaves by the endpoint's interface, far enough, and does not come back.
+fn multicast_options(socket: &BatchSocket, addr: IpAddr, interface: &Interface) -> Result<()> {
+    let socket = socket.socket();
+    let set = || -> io::Result<()> {
+        match addr {
+            IpAddr::V4(v4) => {
+                socket.set_multicast_if_v4(&v4)?;
+                socket.set_multicast_loop_v4(false)?;
+                socket.set_multicast_ttl_v4(64)
+            }
+            IpAddr::V6(_) => {
+                socket.set_multicast_if_v6(interface.index)?;
+                socket.set_multicast_loop_v6(false)?;
+                socket.set_multicast_hops_v6(64)
+            }
+        }
+    };
+    set().map_err(Error::io("multicast options of the socket"))
+}
+
+/// A socket that hears the group; the unicast socket, bound to one address, does not.
+fn join_group(config: &EndpointConfig, interface: &Interface, unicast: &BatchSocket) -> Result<BatchSocket> {
+    let own = config.addr();
+    if interface.loopback {
+        return Err(Error::Config("udp-multicast needs members on hosts of their own".into()));
+    }
+    multicast_options(unicast, own.ip(), interface)?;
+    let addr = (multicast_group(own.ip()), own.port()).into();
+    let group = BatchSocket::bind(addr, Calls::Batched).map_err(|source| Error::Bind { addr, source })?;
+    let joined = match (addr.ip(), own.ip()) {
+        (IpAddr::V4(group_ip), IpAddr::V4(own)) => group.socket().join_multicast_v4(&group_ip, &own),
+        (IpAddr::V6(group_ip), _) => group.socket().join_multicast_v6(&group_ip, interface.index),
+        _ => group.socket().join_multicast_v4(&Ipv4Addr::UNSPECIFIED, &Ipv4Addr::UNSPECIFIED),
+    };
+    joined.map_err(Error::io("joining the multicast group"))?;
+    Ok(group)
+}
+
+/// One descriptor for all that can become readable.
+fn readiness<'a>(sources: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<OwnedFd> {
+    // SAFETY: no preconditions; the result is checked.
+    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if epoll < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor that was just made and that nobody else owns.
+    let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+    for source in sources {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+        // SAFETY: two open descriptors and an initialised event.
+        let added = unsafe {
+            libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, source.as_raw_fd(), &raw mut event)
+        };
+        if added < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(epoll)
+}

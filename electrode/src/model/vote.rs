@@ -1,0 +1,106 @@
+//! A PrepareOk meets the quorum rounds: L2, L3.
+//!
+//! First the sender's cumulative maximum, which is what commit is recounted from (L4), then its bit in
+//! the round, which is the hint that wakes user space.
+
+use super::ingress::{self, Next, Run};
+use super::{Kernel, Round, swap};
+use crate::abi::Verdict;
+use crate::rules::{self, RoundState, Tally};
+use crate::types::{OpNumber, ReplicaSet, View};
+
+/// Steps of a vote; `tries` counts the compare-and-swaps left.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum At {
+    LoadAcked,
+    SwapAcked { expected: u64, tries: u32 },
+    LoadVote,
+    ReadRound { vote: u64 },
+    SwapVote { round: RoundState, tries: u32 },
+    LoadQuorumBell,
+    TakeQuorumBell { bell: u64 },
+}
+
+impl At {
+    fn next(self) -> Next {
+        Ok(ingress::At::Vote(self))
+    }
+}
+
+impl Run {
+    pub(super) fn vote(&mut self, at: At, kernel: &mut Kernel) -> Next {
+        match at {
+            At::LoadAcked => {
+                let sender = usize::from(self.header().sender);
+                self.merge_acked(kernel.control.acked[sender], kernel.params.swap_tries)
+            }
+            At::SwapAcked { expected, tries } => {
+                let sender = usize::from(self.header().sender);
+                let merged = rules::merge_max(expected, self.gate.epoch, self.header().last());
+                let merged = merged.expect("only a greater word is swapped in");
+                match swap(&mut kernel.control.acked[sender], expected, merged) {
+                    Ok(()) => At::LoadVote.next(),
+                    Err(found) => self.merge_acked(found, tries),
+                }
+            }
+            At::LoadVote => At::ReadRound { vote: self.round(kernel).vote }.next(),
+            // What stands behind the vote word belongs to it if the swap that follows succeeds (L1).
+            At::ReadRound { vote } => {
+                let round = self.round(kernel);
+                let state = RoundState {
+                    vote,
+                    op: OpNumber(round.op),
+                    view: View(round.view),
+                    round_tag: round.round_tag,
+                    voters: ReplicaSet::from_mask(round.voters),
+                    threshold: round.threshold,
+                };
+                self.cast(state, kernel.params.swap_tries)
+            }
+            At::SwapVote { round, tries } => {
+                let vote = rules::vote_decision(&round, self.gate.epoch, self.header())?;
+                let by_or = kernel.plants.vote_by_or;
+                let word = &mut self.round(kernel).vote;
+                if by_or {
+                    *word |= vote.word & !round.vote;
+                } else if let Err(found) = swap(word, round.vote, vote.word) {
+                    return self.cast(RoundState { vote: found, ..round }, tries);
+                }
+                match vote.tally {
+                    Tally::Below => Err(Verdict::DropVote),
+                    Tally::Above => Err(Verdict::DropVoteRepeated),
+                    Tally::Completes => At::LoadQuorumBell.next(),
+                }
+            }
+            At::LoadQuorumBell => match kernel.control.ring_on_quorum {
+                0 => Err(Verdict::DropQuorumQuiet),
+                bell => At::TakeQuorumBell { bell }.next(),
+            },
+            At::TakeQuorumBell { bell } => {
+                let taken = swap(&mut kernel.control.ring_on_quorum, bell, 0).is_ok();
+                Err(if taken { Verdict::PassQuorum } else { Verdict::DropQuorumQuiet })
+            }
+        }
+    }
+
+    fn merge_acked(&self, found: u64, tries: u32) -> Next {
+        match rules::merge_max(found, self.gate.epoch, self.header().last()) {
+            None => At::LoadVote.next(),
+            Some(_) if tries == 0 => Err(Verdict::PassContended),
+            Some(_) => At::SwapAcked { expected: found, tries: tries - 1 }.next(),
+        }
+    }
+
+    /// L2: a vote counts in the round that it is for, whatever votes came in between.
+    fn cast(&self, round: RoundState, tries: u32) -> Next {
+        rules::vote_decision(&round, self.gate.epoch, self.header())?;
+        if tries == 0 {
+            return Err(Verdict::PassContended);
+        }
+        At::SwapVote { round, tries: tries - 1 }.next()
+    }
+
+    fn round<'k>(&self, kernel: &'k mut Kernel) -> &'k mut Round {
+        kernel.round_mut(self.header().last())
+    }
+}

@@ -1,0 +1,12 @@
+//! What the kernel's own tables say: interfaces, routes, neighbours. No address is configured twice.
+
+mod interface;
+mod netlink;
+#[cfg(feature = "ebpf")]
+mod next_hop;
+pub(crate) mod socket;
+
+pub(crate) use interface::{Interface, is_local};
+pub(crate) use netlink::Netlink;
+#[cfg(feature = "ebpf")]
+pub(crate) use next_hop::{NextHops, Watcher};

@@ -1,0 +1,164 @@
+//! Next hops of the peers, taken from the kernel's route and neighbour tables and kept up to date.
+//!
+//! The broadcast program addresses copies itself and therefore needs each peer's link-layer address. A thread
+//! listens to the kernel's announcements; the endpoint's own thread never asks.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use netlink_packet_route::RouteNetlinkMessage;
+
+use super::Netlink;
+use super::netlink::{Neighbour, neighbour_of};
+use crate::error::{Error, Result};
+
+const RTNLGRP_LINK: u32 = 1;
+const RTNLGRP_NEIGH: u32 = 3;
+const RTNLGRP_IPV4_ROUTE: u32 = 7;
+const RTNLGRP_IPV6_ROUTE: u32 = 11;
+
+/// Bit that marks a next-hop word as usable.
+pub(crate) const HOP_VALID: u64 = 1 << 48;
+
+/// Where the words go: the control map in production, a vector in tests.
+pub(crate) trait NextHops: Send + Sync + 'static {
+    /// Stores a peer's word: zero, or [`HOP_VALID`] and the MAC in memory order.
+    fn set(&self, peer: usize, word: u64);
+}
+
+/// MAC as the low 48 bits of a little-endian word.
+fn hop_word(mac: Option<[u8; 6]>) -> u64 {
+    mac.map_or(0, |m| HOP_VALID | u64::from_le_bytes([m[0], m[1], m[2], m[3], m[4], m[5], 0, 0]))
+}
+
+/// Follows the tables until it is dropped.
+pub(crate) struct Watcher {
+    stop: OwnedFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Table {
+    netlink: Netlink,
+    ifindex: u32,
+    peers: Vec<(usize, IpAddr)>,
+    /// Next hop of each peer on our interface; `None` if it is reached otherwise or not at all.
+    via: Vec<Option<IpAddr>>,
+    sink: Arc<dyn NextHops>,
+}
+
+impl Table {
+    fn refresh(&mut self) -> io::Result<()> {
+        self.via = self
+            .peers
+            .iter()
+            .map(|&(_, addr)| match self.netlink.route(addr) {
+                Ok(route) if !route.local && route.ifindex == self.ifindex => Some(route.next_hop),
+                _ => None,
+            })
+            .collect();
+        let neighbours = self.netlink.neighbours()?;
+        for (i, &(peer, _)) in self.peers.iter().enumerate() {
+            let mac = self.via[i].and_then(|via| {
+                neighbours.iter().find(|n| n.ifindex == self.ifindex && n.addr == via).and_then(|n| n.mac)
+            });
+            self.sink.set(peer, hop_word(mac));
+        }
+        Ok(())
+    }
+
+    fn learn(&self, n: Neighbour) {
+        if n.ifindex != self.ifindex {
+            return;
+        }
+        for (i, &(peer, _)) in self.peers.iter().enumerate() {
+            if self.via[i] == Some(n.addr) {
+                self.sink.set(peer, hop_word(n.mac));
+            }
+        }
+    }
+}
+
+impl Watcher {
+    /// Fills the words once and goes on from a thread. `peers` are (member index, address).
+    pub(crate) fn start(ifindex: u32, peers: Vec<(usize, IpAddr)>, sink: Arc<dyn NextHops>) -> Result<Self> {
+        let groups = [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
+        // Subscribe before the first look, so that no change falls between.
+        let events = Netlink::subscribe(&groups).map_err(Error::io("netlink subscription"))?;
+        let netlink = Netlink::open().map_err(Error::io("netlink socket"))?;
+        let mut table = Table { netlink, ifindex, peers, via: Vec::new(), sink };
+        table.refresh().map_err(Error::io("reading the neighbour table"))?;
+
+        // SAFETY: eventfd has no preconditions; the result is checked.
+        let stop = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        if stop < 0 {
+            return Err(Error::io("eventfd")(io::Error::last_os_error()));
+        }
+        // SAFETY: a descriptor that was just made and that nobody else owns.
+        let stop: OwnedFd = unsafe { std::os::fd::FromRawFd::from_raw_fd(stop) };
+        let stopped = stop.try_clone().map_err(Error::io("dup"))?;
+        let thread = std::thread::Builder::new()
+            .name("electrode-hops".into())
+            .spawn(move || follow(table, events, &stopped))
+            .map_err(Error::io("starting the next-hop thread"))?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+fn follow(mut table: Table, mut events: Netlink, stop: &OwnedFd) {
+    loop {
+        let mut fds = [events.as_raw_fd(), stop.as_raw_fd()].map(|fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        });
+        // SAFETY: two initialised pollfds.
+        let ready = unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) };
+        if fds[1].revents != 0 {
+            return;
+        }
+        if ready < 0 {
+            continue;
+        }
+        let again = match events.changes() {
+            Ok(Some(changes)) => {
+                changes.iter().filter_map(neighbour_of).for_each(|n| table.learn(n));
+                changes.iter().any(|m| {
+                    !matches!(m, RouteNetlinkMessage::NewNeighbour(_) | RouteNetlinkMessage::DelNeighbour(_))
+                })
+            }
+            Ok(None) | Err(_) => true,
+        };
+        // A failed refresh leaves the words as they are; the next announcement tries again.
+        if again && table.refresh().is_err() {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: eight bytes to our own eventfd.
+        unsafe { libc::write(self.stop.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_keeps_its_memory_order() {
+        let word = hop_word(Some([2, 0, 0, 0, 0, 9]));
+        assert_eq!(word & 0xff, 2);
+        assert_eq!(word >> 40 & 0xff, 9);
+        assert_ne!(word & HOP_VALID, 0);
+        assert_eq!(hop_word(None), 0);
+    }
+}

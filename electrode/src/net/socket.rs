@@ -1,0 +1,434 @@
+//! A UDP socket that sends and receives in batches (sendmmsg, recvmmsg), or one by one as the paper's
+//! baseline does.
+
+use std::io;
+use std::mem;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Datagrams taken from the socket by one call.
+pub const BATCH: usize = 64;
+/// Room for one datagram; larger ones are dropped and counted.
+const DATAGRAM_BYTES_MAX: usize = 2048;
+/// Asked of the kernel for each direction; it may grant less to the unprivileged.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+
+/// How datagrams cross into the kernel.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
+pub enum Calls {
+    /// One system call for many datagrams.
+    #[default]
+    Batched,
+    /// One system call for each: the paper's baseline.
+    Single,
+}
+
+/// What the socket did.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketStats {
+    /// System calls made.
+    pub syscalls: u64,
+    /// Datagrams handed to the kernel.
+    pub sent: u64,
+    /// Datagrams that the kernel refused: counted as lost, a resend heals them.
+    pub send_failed: u64,
+    /// Datagrams received.
+    pub received: u64,
+    /// Datagrams too large to be ours.
+    pub oversized: u64,
+}
+
+/// A socket address as system calls take it.
+#[derive(Copy, Clone)]
+struct RawAddr {
+    storage: libc::sockaddr_in6,
+    bytes: libc::socklen_t,
+}
+
+impl RawAddr {
+    fn new(addr: SocketAddr) -> Self {
+        // SAFETY: all-zero is a valid sockaddr_in6.
+        let mut storage: libc::sockaddr_in6 = unsafe { mem::zeroed() };
+        let bytes = match addr {
+            SocketAddr::V4(v4) => {
+                let to: *mut libc::sockaddr_in = (&raw mut storage).cast();
+                // SAFETY: sockaddr_in is smaller than sockaddr_in6 and less aligned.
+                unsafe {
+                    (*to).sin_family = libc::AF_INET as libc::sa_family_t;
+                    (*to).sin_port = v4.port().to_be();
+                    (*to).sin_addr.s_addr = u32::from_ne_bytes(v4.ip().octets());
+                }
+                mem::size_of::<libc::sockaddr_in>()
+            }
+            SocketAddr::V6(v6) => {
+                storage.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                storage.sin6_port = v6.port().to_be();
+                storage.sin6_addr.s6_addr = v6.ip().octets();
+                storage.sin6_scope_id = v6.scope_id();
+                mem::size_of::<libc::sockaddr_in6>()
+            }
+        };
+        Self { storage, bytes: bytes as libc::socklen_t }
+    }
+
+    fn get(&self) -> SocketAddr {
+        if i32::from(self.storage.sin6_family) == libc::AF_INET {
+            let from: *const libc::sockaddr_in = (&raw const self.storage).cast();
+            // SAFETY: the family says which type the storage holds.
+            let (ip, port) = unsafe { ((*from).sin_addr.s_addr, (*from).sin_port) };
+            SocketAddrV4::new(Ipv4Addr::from(ip.to_ne_bytes()), u16::from_be(port)).into()
+        } else {
+            let ip = Ipv6Addr::from(self.storage.sin6_addr.s6_addr);
+            let port = u16::from_be(self.storage.sin6_port);
+            SocketAddrV6::new(ip, port, 0, self.storage.sin6_scope_id).into()
+        }
+    }
+}
+
+/// One queued datagram: a range of the arena and where it goes.
+struct Queued {
+    bytes: Range<usize>,
+    to: RawAddr,
+}
+
+/// Datagrams of one receive. It can be taken out of the socket, so that what arrived may be read while the
+/// socket queues answers.
+#[derive(Default)]
+pub(crate) struct Ring {
+    buffers: Vec<[u8; DATAGRAM_BYTES_MAX]>,
+    names: Vec<RawAddr>,
+    lengths: Vec<usize>,
+}
+
+impl Ring {
+    fn new() -> Self {
+        Self {
+            buffers: vec![[0; DATAGRAM_BYTES_MAX]; BATCH],
+            names: vec![RawAddr::new((Ipv6Addr::UNSPECIFIED, 0).into()); BATCH],
+            lengths: vec![0; BATCH],
+        }
+    }
+
+    /// Datagram `i` and where it came from; empty if it was too large.
+    pub(crate) fn datagram(&self, i: usize) -> (&[u8], SocketAddr) {
+        (&self.buffers[i][..self.lengths[i]], self.names[i].get())
+    }
+}
+
+/// Non-blocking UDP socket with a queue of datagrams to send and a ring of datagrams received.
+pub struct BatchSocket {
+    socket: Socket,
+    calls: Calls,
+    arena: Vec<u8>,
+    queue: Vec<Queued>,
+    ring: Ring,
+    stats: SocketStats,
+}
+
+impl BatchSocket {
+    /// Binds `addr`.
+    pub fn bind(addr: SocketAddr, calls: Calls) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_nonblocking(true)?;
+        if addr.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&addr.into())?;
+        grow_buffer(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF);
+        grow_buffer(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF);
+        Ok(Self {
+            socket,
+            calls,
+            arena: Vec::with_capacity(BATCH * 256),
+            queue: Vec::with_capacity(BATCH * 4),
+            ring: Ring::new(),
+            stats: SocketStats::default(),
+        })
+    }
+
+    /// The socket itself, for options.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// The bound address.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket
+            .local_addr()?
+            .as_socket()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an internet address"))
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> SocketStats {
+        self.stats
+    }
+
+    /// Copies a datagram, in parts, into the arena; it leaves by [`BatchSocket::queue`].
+    pub fn stage(&mut self, parts: &[&[u8]]) -> Range<usize> {
+        let start = self.arena.len();
+        for part in parts {
+            self.arena.extend_from_slice(part);
+        }
+        start..self.arena.len()
+    }
+
+    /// Queues a staged datagram for `to`. The same one may go to many.
+    pub fn queue(&mut self, staged: &Range<usize>, to: SocketAddr) {
+        self.queue.push(Queued { bytes: staged.clone(), to: RawAddr::new(to) });
+    }
+
+    /// Whether anything waits to be sent.
+    pub fn has_queued(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Sends what is queued. A datagram that the kernel refuses is counted and skipped: it is lost like any
+    /// other on a network. Only a broken socket is an error.
+    pub fn flush(&mut self) -> io::Result<()> {
+        let mut at = 0;
+        let mut waited = false;
+        while at < self.queue.len() {
+            let result = match self.calls {
+                Calls::Batched => self.send_batch(at),
+                Calls::Single => self.send_one(at),
+            };
+            self.stats.syscalls += 1;
+            match result {
+                Ok(sent) => {
+                    at += sent;
+                    self.stats.sent += sent as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // A full send buffer drains in microseconds: wait once, then count the rest as lost.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && !waited => {
+                    waited = true;
+                    self.stats.syscalls += 1;
+                    poll_writable(self.socket.as_raw_fd());
+                }
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EBADF | libc::ENOTSOCK)) => return Err(e),
+                Err(_) => {
+                    at += 1;
+                    self.stats.send_failed += 1;
+                }
+            }
+        }
+        self.queue.clear();
+        self.arena.clear();
+        Ok(())
+    }
+
+    fn send_batch(&self, from: usize) -> io::Result<usize> {
+        let batch = &self.queue[from..self.queue.len().min(from + BATCH)];
+        // SAFETY: all-zero iovecs and mmsghdrs are valid.
+        let mut iov: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
+        // SAFETY: as above.
+        let mut messages: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
+        for (i, queued) in batch.iter().enumerate() {
+            iov[i].iov_base = self.arena[queued.bytes.clone()].as_ptr().cast_mut().cast();
+            iov[i].iov_len = queued.bytes.len();
+            let header = &mut messages[i].msg_hdr;
+            header.msg_name = (&raw const queued.to.storage).cast_mut().cast();
+            header.msg_namelen = queued.to.bytes;
+            header.msg_iov = &raw mut iov[i];
+            header.msg_iovlen = 1;
+        }
+        // SAFETY: the first `batch.len()` messages point to addresses and iovecs that live until the call
+        // returns; the kernel only reads what they point to.
+        let sent = unsafe {
+            libc::sendmmsg(self.socket.as_raw_fd(), messages.as_mut_ptr(), batch.len() as libc::c_uint, 0)
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+    }
+
+    fn send_one(&self, at: usize) -> io::Result<usize> {
+        let queued = &self.queue[at];
+        let bytes = &self.arena[queued.bytes.clone()];
+        // SAFETY: pointers and lengths describe live buffers.
+        let sent = unsafe {
+            libc::sendto(
+                self.socket.as_raw_fd(),
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                0,
+                (&raw const queued.to.storage).cast(),
+                queued.to.bytes,
+            )
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(1) }
+    }
+
+    /// Takes up to [`BATCH`] datagrams that have arrived, without waiting; read them with
+    /// [`BatchSocket::datagram`] until the next call.
+    pub fn receive(&mut self) -> io::Result<usize> {
+        let got = match self.calls {
+            Calls::Batched => self.receive_batch(BATCH),
+            Calls::Single => self.receive_batch(1),
+        };
+        self.stats.syscalls += 1;
+        match got {
+            Ok(n) => {
+                self.stats.received += n as u64;
+                Ok(n)
+            }
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
+            // Errors of earlier sends that the kernel reports late say nothing about this socket.
+            Err(e)
+                if matches!(
+                    e.raw_os_error(),
+                    Some(libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::ENETDOWN)
+                ) =>
+            {
+                Ok(0)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn receive_batch(&mut self, max: usize) -> io::Result<usize> {
+        // SAFETY: all-zero iovecs and mmsghdrs are valid.
+        let mut iov: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
+        // SAFETY: as above.
+        let mut messages: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
+        for i in 0..max {
+            iov[i].iov_base = self.ring.buffers[i].as_mut_ptr().cast();
+            iov[i].iov_len = DATAGRAM_BYTES_MAX;
+            let header = &mut messages[i].msg_hdr;
+            header.msg_name = (&raw mut self.ring.names[i].storage).cast();
+            header.msg_namelen = mem::size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+            header.msg_iov = &raw mut iov[i];
+            header.msg_iovlen = 1;
+        }
+        // SAFETY: `max` messages point to buffers and names of our own that live until the call returns.
+        let got = unsafe {
+            libc::recvmmsg(
+                self.socket.as_raw_fd(),
+                messages.as_mut_ptr(),
+                max as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        if got < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        for (i, message) in messages[..got as usize].iter().enumerate() {
+            let cut = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            self.stats.oversized += u64::from(cut);
+            self.ring.lengths[i] = if cut { 0 } else { message.msg_len as usize };
+            self.ring.names[i].bytes = message.msg_hdr.msg_namelen;
+        }
+        Ok(got as usize)
+    }
+
+    /// Datagram `i` of the last [`BatchSocket::receive`] and where it came from; empty if it was too large.
+    pub fn datagram(&self, i: usize) -> (&[u8], SocketAddr) {
+        self.ring.datagram(i)
+    }
+
+    /// Takes what was received out; [`BatchSocket::put_ring`] brings it back before the next receive.
+    pub(crate) fn take_ring(&mut self) -> Ring {
+        mem::take(&mut self.ring)
+    }
+
+    pub(crate) fn put_ring(&mut self, ring: Ring) {
+        self.ring = ring;
+    }
+}
+
+impl AsFd for BatchSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn grow_buffer(socket: &Socket, force: libc::c_int, polite: libc::c_int) {
+    let bytes = SOCKET_BUFFER_BYTES as libc::c_int;
+    for option in [force, polite] {
+        // SAFETY: an int option with an int's size. Failure leaves the default, which is a slower socket.
+        let set = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                option,
+                (&raw const bytes).cast(),
+                mem::size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        if set == 0 {
+            return;
+        }
+    }
+}
+
+fn poll_writable(fd: RawFd) {
+    let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one initialised pollfd.
+    unsafe { libc::poll(&raw mut poll, 1, 1) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(bind: &str, calls: Calls) -> (BatchSocket, BatchSocket) {
+        let addr = bind.parse().unwrap();
+        (BatchSocket::bind(addr, calls).unwrap(), BatchSocket::bind(addr, calls).unwrap())
+    }
+
+    #[test]
+    fn datagrams_arrive_in_order_with_their_source() {
+        for (bind, calls) in
+            [("127.0.0.1:0", Calls::Batched), ("127.0.0.1:0", Calls::Single), ("[::1]:0", Calls::Batched)]
+        {
+            let (mut a, mut b) = pair(bind, calls);
+            let to = b.local_addr().unwrap();
+            for i in 0..100u8 {
+                let staged = a.stage(&[&[i], b"payload"]);
+                a.queue(&staged, to);
+            }
+            a.flush().unwrap();
+            let mut next = 0u8;
+            while next < 100 {
+                for i in 0..b.receive().unwrap() {
+                    let (bytes, from) = b.datagram(i);
+                    assert_eq!(bytes[0], next);
+                    assert_eq!(&bytes[1..], b"payload");
+                    assert_eq!(from, a.local_addr().unwrap());
+                    next += 1;
+                }
+            }
+            assert_eq!(a.stats().sent, 100);
+            let calls_made = a.stats().syscalls;
+            assert_eq!(calls_made, if calls == Calls::Single { 100 } else { 2 });
+        }
+    }
+
+    #[test]
+    fn a_refused_datagram_is_counted_and_stops_no_other() {
+        let (mut a, mut b) = pair("127.0.0.1:0", Calls::Batched);
+        let good = a.stage(&[b"x"]);
+        let huge = a.stage(&[&[0; 70_000]]);
+        let to = b.local_addr().unwrap();
+        a.queue(&good, to);
+        a.queue(&huge, to);
+        a.queue(&good, to);
+        a.flush().unwrap();
+        assert_eq!((a.stats().sent, a.stats().send_failed), (2, 1));
+        assert_eq!(b.receive().unwrap(), 2);
+    }
+
+    #[test]
+    fn an_oversized_datagram_reads_as_empty() {
+        let (mut a, mut b) = pair("127.0.0.1:0", Calls::Batched);
+        let large = a.stage(&[&[0; 4000]]);
+        a.queue(&large, b.local_addr().unwrap());
+        a.flush().unwrap();
+        assert_eq!(b.receive().unwrap(), 1);
+        assert!(b.datagram(0).0.is_empty());
+        assert_eq!(b.stats().oversized, 1);
+    }
+}

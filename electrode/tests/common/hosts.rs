@@ -1,0 +1,39 @@
+//! What tests on virtual hosts share.
+
+use std::time::{Duration, Instant};
+
+use electrode::fabric::{Fabric, FabricConfig, Family, NetNs};
+
+/// Far beyond what any step takes: a test that waits this long has failed.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A fabric with nothing special about it.
+pub fn fabric(hosts: usize, family: Family) -> Fabric {
+    Fabric::new(FabricConfig { hosts, family, ..FabricConfig::default() }).expect("a fabric")
+}
+
+/// Names of the interfaces in a namespace and the bytes that each has sent.
+pub fn interfaces(namespace: &NetNs) -> Vec<(String, u64)> {
+    // Not /sys/class/net, which belongs to whoever mounted it.
+    let table = namespace.run(|| std::fs::read_to_string("/proc/thread-self/net/dev")).unwrap().unwrap();
+    let line = |line: &str| {
+        let (name, counters) = line.split_once(':').unwrap();
+        let sent = counters.split_whitespace().nth(8).unwrap().parse().unwrap();
+        (name.trim().to_string(), sent)
+    };
+    table.lines().skip(2).map(line).collect()
+}
+
+/// Whether a namespace has an interface of this name.
+pub fn has_interface(namespace: &NetNs, name: &str) -> bool {
+    interfaces(namespace).iter().any(|(n, _)| n == name)
+}
+
+/// Waits for what the kernel or another process does in its own time.
+pub fn wait_until(what: &str, is_done: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !is_done() {
+        assert!(since.elapsed() < DEADLINE, "{what}: not after {DEADLINE:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

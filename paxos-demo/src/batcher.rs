@@ -1,0 +1,159 @@
+//! Requests on their way into Prepares.
+//!
+//! Requests are written straight into the payload that will be sent. A batch is taken by whoever has room in
+//! the pipeline, as late as possible: an idle leader takes a batch of one at once, a busy one finds in the
+//! next batch whatever queued in the meantime. So batching never delays a request that could have been sent.
+
+use crate::batch::BatchEntry;
+use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// How many requests share a Prepare.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Batching {
+    /// One: the paper's setting.
+    One,
+    /// As many as are waiting when the pipeline has room.
+    #[default]
+    Auto,
+}
+
+/// The payload of one Prepare to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Number of ops.
+    pub ops: u64,
+    /// Their entries.
+    pub payload: Bytes,
+}
+
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The queue of requests that have no op number yet.
+#[derive(Debug)]
+pub struct Batcher {
+    batching: Batching,
+    payload_bytes_max: usize,
+    full: VecDeque<Batch>,
+    open: BytesMut,
+    open_ops: u64,
+    queued_ops: u64,
+}
+
+impl Batcher {
+    /// An empty queue for payloads of at most `payload_bytes_max`.
+    pub fn new(batching: Batching, payload_bytes_max: usize) -> Self {
+        Self {
+            batching,
+            payload_bytes_max,
+            full: VecDeque::new(),
+            open: BytesMut::with_capacity(CHUNK_BYTES),
+            open_ops: 0,
+            queued_ops: 0,
+        }
+    }
+
+    /// Queues a request, which must fit a payload alone.
+    pub fn push(&mut self, entry: BatchEntry<'_>) {
+        let bytes = entry.encoded_bytes();
+        debug_assert!(bytes <= self.payload_bytes_max);
+        let alone = self.batching == Batching::One;
+        if self.open_ops > 0 && (alone || self.open.len() + bytes > self.payload_bytes_max) {
+            let batch = self.seal();
+            self.full.push_back(batch);
+        }
+        if self.open_ops == 0 {
+            self.open.reserve(if alone { bytes } else { self.payload_bytes_max });
+        }
+        entry.encode(&mut self.open);
+        self.open_ops += 1;
+        self.queued_ops += 1;
+    }
+
+    /// The next batch, full or not; `None` if nothing is queued.
+    pub fn take(&mut self) -> Option<Batch> {
+        let batch = match self.full.pop_front() {
+            Some(batch) => batch,
+            None if self.open_ops > 0 => self.seal(),
+            None => return None,
+        };
+        self.queued_ops -= batch.ops;
+        Some(batch)
+    }
+
+    /// Number of requests that are queued.
+    pub fn queued_ops(&self) -> u64 {
+        self.queued_ops
+    }
+
+    fn seal(&mut self) -> Batch {
+        Batch { ops: std::mem::take(&mut self.open_ops), payload: self.open.split().freeze() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{ENTRY_HEADER_BYTES, entries};
+    use proptest::prelude::*;
+
+    fn push(batcher: &mut Batcher, request: u64, command_bytes: usize) {
+        batcher.push(BatchEntry { client: 1, request, command: &vec![7; command_bytes] });
+    }
+
+    #[test]
+    fn one_means_one() {
+        let mut batcher = Batcher::new(Batching::One, 1000);
+        for request in 1..=3 {
+            push(&mut batcher, request, 5);
+        }
+        let sizes: Vec<_> = std::iter::from_fn(|| batcher.take()).map(|batch| batch.ops).collect();
+        assert_eq!(sizes, [1, 1, 1]);
+    }
+
+    #[test]
+    fn auto_takes_what_is_there() {
+        let mut batcher = Batcher::new(Batching::Auto, 1000);
+        assert_eq!(batcher.take(), None);
+        push(&mut batcher, 1, 5);
+        assert_eq!(batcher.take().unwrap().ops, 1);
+        for request in 2..=4 {
+            push(&mut batcher, request, 5);
+        }
+        assert_eq!(batcher.take().unwrap().ops, 3);
+        assert_eq!(batcher.take(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn order_is_kept_and_payloads_are_bounded_and_filled(
+            sizes in proptest::collection::vec(0usize..300, 0..80),
+        ) {
+            const MAX: usize = 400;
+            let mut batcher = Batcher::new(Batching::Auto, MAX);
+            for (request, size) in sizes.iter().enumerate() {
+                push(&mut batcher, request as u64, *size);
+            }
+            prop_assert_eq!(batcher.queued_ops(), sizes.len() as u64);
+            let batches: Vec<_> = std::iter::from_fn(|| batcher.take()).collect();
+            prop_assert_eq!(batcher.queued_ops(), 0);
+
+            let mut next = 0;
+            for (at, batch) in batches.iter().enumerate() {
+                prop_assert!(batch.payload.len() <= MAX);
+                let read: Vec<_> = entries(&batch.payload).map(Result::unwrap).collect();
+                prop_assert_eq!(read.len() as u64, batch.ops);
+                for entry in read {
+                    prop_assert_eq!((entry.request, entry.command.len()), (next as u64, sizes[next]));
+                    next += 1;
+                }
+                if at + 1 < batches.len() {
+                    prop_assert!(batch.payload.len() + ENTRY_HEADER_BYTES + sizes[next] > MAX, "room was left");
+                }
+            }
+            prop_assert_eq!(next, sizes.len());
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! Datagrams of the application: what a client and a replica say to each other, as fixed little-endian
+//! structs in front of variable bytes. The first byte is a tag.
+//!
+//! | tag | datagram | fixed part | then |
+//! |---|---|---|---|
+//! | 1 | client request | 24 bytes | command |
+//! | 2 | client reply | 32 bytes | result |
+//! | 3 | replica to replica | 1 byte | [`crate::peer::PeerMessage`], see [`crate::codec`] |
+//! | 4 | status request | 16 bytes | |
+//! | 5 | status reply | 16 bytes | JSON |
+//!
+//! Anybody can send a datagram, so parsing is strict: every byte is accounted for, reserved bytes are zero,
+//! and whatever does not fit is a [`MessageError`] that says what was wrong. Nothing here allocates.
+
+use bytes::BufMut;
+use electrode::types::{ReplicaId, View};
+use thiserror::Error;
+use zerocopy::byteorder::little_endian::{U16, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// First byte of a client request.
+pub const TAG_CLIENT_REQUEST: u8 = 1;
+/// First byte of a client reply.
+pub const TAG_CLIENT_REPLY: u8 = 2;
+/// First byte of a message between replicas.
+pub const TAG_PEER: u8 = 3;
+/// First byte of a status request.
+pub const TAG_STATUS_REQUEST: u8 = 4;
+/// First byte of a status reply.
+pub const TAG_STATUS_REPLY: u8 = 5;
+
+/// Fixed part of a client request.
+pub const REQUEST_HEADER_BYTES: usize = size_of::<RequestHeader>();
+/// Fixed part of a client reply.
+pub const REPLY_HEADER_BYTES: usize = size_of::<ReplyHeader>();
+
+/// Longest command where one datagram holds `payload_bytes_max`. The reply's header is the largest of those
+/// that a command travels behind, and a GET returns what a SET brought: leaving room for it means that
+/// whatever can be stored can be read back.
+pub const fn command_bytes_max(payload_bytes_max: usize) -> usize {
+    payload_bytes_max.saturating_sub(REPLY_HEADER_BYTES)
+}
+
+const _: () = assert!(REQUEST_HEADER_BYTES == 24 && REPLY_HEADER_BYTES == 32);
+const _: () = assert!(crate::batch::ENTRY_HEADER_BYTES <= REPLY_HEADER_BYTES);
+
+/// Why a datagram (or a batch) was not understood.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MessageError {
+    /// No tag.
+    #[error("empty datagram")]
+    Empty,
+    /// A tag that no version of this program sends.
+    #[error("unknown tag {0}")]
+    UnknownTag(u8),
+    /// The fixed part is cut short.
+    #[error("{what} needs {need} bytes, {have} are there")]
+    Truncated {
+        /// What was being read.
+        what: &'static str,
+        /// Bytes that it takes.
+        need: usize,
+        /// Bytes that were left.
+        have: usize,
+    },
+    /// A length field disagrees with the datagram.
+    #[error("{what} announces {declared} bytes, {actual} follow")]
+    Length {
+        /// What was being read.
+        what: &'static str,
+        /// The length field.
+        declared: usize,
+        /// What is there.
+        actual: usize,
+    },
+    /// Reserved bytes are not zero.
+    #[error("reserved bytes of a {0} are not zero")]
+    Reserved(&'static str),
+    /// A reply status that does not exist.
+    #[error("unknown reply status {0}")]
+    UnknownStatus(u8),
+    /// Too long for its length field.
+    #[error("{what} of {bytes} bytes does not fit its 16-bit length")]
+    TooLong {
+        /// What was being written.
+        what: &'static str,
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RequestHeader {
+    tag: u8,
+    reserved0: u8,
+    command_bytes: U16,
+    reserved1: [u8; 4],
+    client: U64,
+    request: U64,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct ReplyHeader {
+    tag: u8,
+    status: u8,
+    leader: u8,
+    reserved0: u8,
+    result_bytes: U16,
+    reserved1: [u8; 2],
+    view: U64,
+    client: U64,
+    request: U64,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct StatusHeader {
+    tag: u8,
+    reserved: [u8; 7],
+    nonce: U64,
+}
+
+/// A client asks for a command to be executed once.
+///
+/// A session is a random `client` number; its requests are numbered from 1, and a new one is sent only once
+/// the previous one was answered. A client that gives up on an answer cannot know whether the command was
+/// executed; it starts a new session.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct ClientRequest<'a> {
+    /// Session.
+    pub client: u64,
+    /// Number within the session, from 1.
+    pub request: u64,
+    /// What to execute ([`crate::state_machine::Command`]).
+    pub command: &'a [u8],
+}
+
+impl<'a> ClientRequest<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, MessageError> {
+        let what = "client request";
+        let (header, command) = split::<RequestHeader>(what, bytes)?;
+        reserved(what, header.reserved0 == 0 && header.reserved1 == [0; 4])?;
+        exact(what, header.command_bytes.get(), command)?;
+        Ok(Self { client: header.client.get(), request: header.request.get(), command })
+    }
+
+    /// Appends the datagram to `out`.
+    pub fn encode(&self, out: &mut impl BufMut) -> Result<(), MessageError> {
+        let header = RequestHeader {
+            tag: TAG_CLIENT_REQUEST,
+            reserved0: 0,
+            command_bytes: length("command", self.command)?,
+            reserved1: [0; 4],
+            client: self.client.into(),
+            request: self.request.into(),
+        };
+        out.put_slice(header.as_bytes());
+        out.put_slice(self.command);
+        Ok(())
+    }
+}
+
+/// How a request ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ReplyStatus {
+    /// Executed; the result follows.
+    Ok = 0,
+    /// Nothing was done: ask `leader`.
+    NotLeader = 1,
+    /// Nothing was done: too much is in flight, or the group is still forming. Try again.
+    TryAgain = 2,
+    /// Nothing was done and never will be: the command makes no sense or is too long.
+    BadRequest = 3,
+    /// The session is not known (any more), so it is not known whether this request was executed before.
+    /// Nothing was done now. Start a new session.
+    SessionUnknown = 4,
+}
+
+impl ReplyStatus {
+    fn from_wire(byte: u8) -> Result<Self, MessageError> {
+        Ok(match byte {
+            0 => Self::Ok,
+            1 => Self::NotLeader,
+            2 => Self::TryAgain,
+            3 => Self::BadRequest,
+            4 => Self::SessionUnknown,
+            _ => return Err(MessageError::UnknownStatus(byte)),
+        })
+    }
+}
+
+/// The answer to a [`ClientRequest`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct ClientReply<'a> {
+    /// How it ended.
+    pub status: ReplyStatus,
+    /// Leader of `view`: where to send the next request.
+    pub leader: ReplicaId,
+    /// View of the replica that answers.
+    pub view: View,
+    /// Session.
+    pub client: u64,
+    /// Request that this answers.
+    pub request: u64,
+    /// Result of the command ([`crate::state_machine::Outcome`]); empty unless `Ok`.
+    pub result: &'a [u8],
+}
+
+impl<'a> ClientReply<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, MessageError> {
+        let what = "client reply";
+        let (header, result) = split::<ReplyHeader>(what, bytes)?;
+        reserved(what, header.reserved0 == 0 && header.reserved1 == [0; 2])?;
+        exact(what, header.result_bytes.get(), result)?;
+        Ok(Self {
+            status: ReplyStatus::from_wire(header.status)?,
+            leader: ReplicaId(header.leader),
+            view: View(header.view.get()),
+            client: header.client.get(),
+            request: header.request.get(),
+            result,
+        })
+    }
+
+    /// Length of the datagram.
+    pub fn encoded_bytes(&self) -> usize {
+        REPLY_HEADER_BYTES + self.result.len()
+    }
+
+    /// Appends the datagram to `out`.
+    ///
+    /// # Panics
+    /// If the result is longer than 65535 bytes; a state machine returns no more than it was given.
+    pub fn encode(&self, out: &mut impl BufMut) {
+        let header = ReplyHeader {
+            tag: TAG_CLIENT_REPLY,
+            status: self.status as u8,
+            leader: self.leader.0,
+            reserved0: 0,
+            result_bytes: length("result", self.result).expect("results are bounded by commands"),
+            reserved1: [0; 2],
+            view: self.view.0.into(),
+            client: self.client.into(),
+            request: self.request.into(),
+        };
+        out.put_slice(header.as_bytes());
+        out.put_slice(self.result);
+    }
+}
+
+/// A datagram, told apart by its tag.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Packet<'a> {
+    /// Client to replica.
+    Request(ClientRequest<'a>),
+    /// Replica to client.
+    Reply(ClientReply<'a>),
+    /// Replica to replica; the bytes behind the tag, for [`crate::codec::decode`].
+    Peer(&'a [u8]),
+    /// Anybody to replica: how are you?
+    StatusRequest {
+        /// Echoed in the reply.
+        nonce: u64,
+    },
+    /// Replica to whoever asked.
+    StatusReply {
+        /// From the request.
+        nonce: u64,
+        /// A [`crate::status::Status`].
+        json: &'a [u8],
+    },
+}
+
+impl<'a> Packet<'a> {
+    /// Reads one datagram.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, MessageError> {
+        match *bytes.first().ok_or(MessageError::Empty)? {
+            TAG_CLIENT_REQUEST => ClientRequest::parse(bytes).map(Self::Request),
+            TAG_CLIENT_REPLY => ClientReply::parse(bytes).map(Self::Reply),
+            TAG_PEER => Ok(Self::Peer(&bytes[1..])),
+            TAG_STATUS_REQUEST => {
+                let (nonce, rest) = parse_status("status request", bytes)?;
+                exact("status request", 0, rest)?;
+                Ok(Self::StatusRequest { nonce })
+            }
+            TAG_STATUS_REPLY => {
+                let (nonce, json) = parse_status("status reply", bytes)?;
+                Ok(Self::StatusReply { nonce, json })
+            }
+            tag => Err(MessageError::UnknownTag(tag)),
+        }
+    }
+}
+
+/// Appends a status request to `out`.
+pub fn encode_status_request(nonce: u64, out: &mut impl BufMut) {
+    let header = StatusHeader { tag: TAG_STATUS_REQUEST, reserved: [0; 7], nonce: nonce.into() };
+    out.put_slice(header.as_bytes());
+}
+
+/// Appends a status reply to `out`.
+pub fn encode_status_reply(nonce: u64, json: &[u8], out: &mut impl BufMut) {
+    let header = StatusHeader { tag: TAG_STATUS_REPLY, reserved: [0; 7], nonce: nonce.into() };
+    out.put_slice(header.as_bytes());
+    out.put_slice(json);
+}
+
+fn parse_status<'a>(what: &'static str, bytes: &'a [u8]) -> Result<(u64, &'a [u8]), MessageError> {
+    let (header, rest) = split::<StatusHeader>(what, bytes)?;
+    reserved(what, header.reserved == [0; 7])?;
+    Ok((header.nonce.get(), rest))
+}
+
+/// The fixed part `T` at the front of `bytes`, and what follows it.
+pub(crate) fn split<'a, T>(what: &'static str, bytes: &'a [u8]) -> Result<(&'a T, &'a [u8]), MessageError>
+where
+    T: FromBytes + KnownLayout + Immutable + Unaligned,
+{
+    T::ref_from_prefix(bytes).map_err(|_| MessageError::Truncated {
+        what,
+        need: size_of::<T>(),
+        have: bytes.len(),
+    })
+}
+
+pub(crate) fn reserved(what: &'static str, zero: bool) -> Result<(), MessageError> {
+    if zero { Ok(()) } else { Err(MessageError::Reserved(what)) }
+}
+
+pub(crate) fn length(what: &'static str, bytes: &[u8]) -> Result<U16, MessageError> {
+    match u16::try_from(bytes.len()) {
+        Ok(length) => Ok(length.into()),
+        Err(_) => Err(MessageError::TooLong { what, bytes: bytes.len() }),
+    }
+}
+
+fn exact(what: &'static str, declared: u16, rest: &[u8]) -> Result<(), MessageError> {
+    let declared = usize::from(declared);
+    if declared == rest.len() {
+        Ok(())
+    } else {
+        Err(MessageError::Length { what, declared, actual: rest.len() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const REQUEST: ClientRequest<'_> =
+        ClientRequest { client: 0x0102_0304_0506_0708, request: 9, command: b"xyz" };
+
+    fn encoded(request: &ClientRequest<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        request.encode(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn request_layout_is_the_documented_one() {
+        let bytes = encoded(&REQUEST);
+        assert_eq!(bytes[..8], [1, 0, 3, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[8..16], [8, 7, 6, 5, 4, 3, 2, 1]);
+        assert_eq!(bytes[16..24], [9, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(&bytes[24..], b"xyz");
+    }
+
+    #[test]
+    fn every_flaw_has_its_own_error() {
+        assert_eq!(Packet::parse(&[]), Err(MessageError::Empty));
+        assert_eq!(Packet::parse(&[77]), Err(MessageError::UnknownTag(77)));
+
+        let bytes = encoded(&REQUEST);
+        let what = "client request";
+        assert_eq!(Packet::parse(&bytes[..23]), Err(MessageError::Truncated { what, need: 24, have: 23 }));
+        assert_eq!(
+            Packet::parse(&bytes[..26]),
+            Err(MessageError::Length { what, declared: 3, actual: 2 }),
+            "a cut command is not a shorter command"
+        );
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert_eq!(Packet::parse(&longer), Err(MessageError::Length { what, declared: 3, actual: 4 }));
+        for index in [1, 4, 7] {
+            let mut odd = bytes.clone();
+            odd[index] = 1;
+            assert_eq!(Packet::parse(&odd), Err(MessageError::Reserved(what)));
+        }
+
+        let mut reply = Vec::new();
+        ClientReply {
+            status: ReplyStatus::Ok,
+            leader: ReplicaId(2),
+            view: View(7),
+            client: 1,
+            request: 2,
+            result: b"",
+        }
+        .encode(&mut reply);
+        reply[1] = 200;
+        assert_eq!(Packet::parse(&reply), Err(MessageError::UnknownStatus(200)));
+    }
+
+    #[test]
+    fn a_command_too_long_for_its_length_field_is_refused() {
+        let command = vec![0; 70_000];
+        let request = ClientRequest { client: 1, request: 1, command: &command };
+        let refused = request.encode(&mut Vec::new());
+        assert_eq!(refused, Err(MessageError::TooLong { what: "command", bytes: 70_000 }));
+    }
+
+    #[test]
+    fn status_datagrams_round_trip() {
+        let mut bytes = Vec::new();
+        encode_status_request(5, &mut bytes);
+        assert_eq!(Packet::parse(&bytes), Ok(Packet::StatusRequest { nonce: 5 }));
+        bytes.push(0);
+        assert!(Packet::parse(&bytes).is_err());
+
+        let mut bytes = Vec::new();
+        encode_status_reply(6, b"{}", &mut bytes);
+        assert_eq!(Packet::parse(&bytes), Ok(Packet::StatusReply { nonce: 6, json: b"{}" }));
+    }
+
+    proptest! {
+        #[test]
+        fn requests_and_replies_round_trip(
+            client: u64, request: u64, view: u64, leader: u8, status in 0u8..5,
+            body in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let asked = ClientRequest { client, request, command: &body };
+            let bytes = encoded(&asked);
+            prop_assert_eq!(Packet::parse(&bytes), Ok(Packet::Request(asked)));
+
+            let status = ReplyStatus::from_wire(status).unwrap();
+            let answer = ClientReply {
+                status, leader: ReplicaId(leader), view: View(view), client, request, result: &body,
+            };
+            let mut bytes = Vec::new();
+            answer.encode(&mut bytes);
+            prop_assert_eq!(bytes.len(), answer.encoded_bytes());
+            prop_assert_eq!(Packet::parse(&bytes), Ok(Packet::Reply(answer)));
+        }
+
+        #[test]
+        fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80), tag in 0u8..7) {
+            let _ = Packet::parse(&bytes);
+            let mut tagged = bytes;
+            if let Some(first) = tagged.first_mut() {
+                *first = tag;
+            }
+            let _ = Packet::parse(&tagged);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What a replica wants done: the outputs of the core, carried out by the driver in order.
+
+use crate::arena::Arena;
+use crate::log::NotContiguous;
+use crate::message::{ClientReply, MessageError};
+use crate::peer::{PeerMessage, Refusal};
+use bytes::Bytes;
+use electrode::types::{OpNumber, ReplicaId, ReplicaSet, View};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use thiserror::Error;
+
+/// How a gate is opened.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum GateRole {
+    /// Count acknowledgements.
+    Lead,
+    /// Log and acknowledge the leader's Prepares.
+    Follow,
+}
+
+/// One output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Broadcast a Prepare to all other members, who vote on it together with this replica.
+    Prepare {
+        /// First op of the batch.
+        first: OpNumber,
+        /// Last op of the batch.
+        last: OpNumber,
+        /// Commit number that rides along.
+        commit: OpNumber,
+        /// The batch.
+        payload: Bytes,
+    },
+    /// Send a Prepare again (L6): identical but for the commit number, so the round tag must be a function
+    /// of what is repeated here.
+    Resend {
+        /// First op of the batch.
+        first: OpNumber,
+        /// Last op of the batch.
+        last: OpNumber,
+        /// Commit number that rides along.
+        commit: OpNumber,
+        /// The batch.
+        payload: Bytes,
+        /// Who misses it.
+        targets: ReplicaSet,
+    },
+    /// Broadcast the commit number to all other members.
+    CommitNotice {
+        /// Everything up to here is committed.
+        commit: OpNumber,
+    },
+    /// Send a message to one member.
+    Send {
+        /// The member.
+        to: ReplicaId,
+        /// The message.
+        message: PeerMessage,
+    },
+    /// Send an encoded reply to a client.
+    Reply {
+        /// Where the request came from.
+        to: SocketAddr,
+        /// The datagram.
+        bytes: Bytes,
+    },
+    /// Open the gate.
+    OpenGate {
+        /// As what.
+        role: GateRole,
+        /// In which view.
+        view: View,
+        /// Leader of the view.
+        leader: ReplicaId,
+        /// Last op of the log.
+        last_op: OpNumber,
+        /// Last committed op.
+        commit: OpNumber,
+    },
+    /// From now on this incarnation of a member counts, and no other (L2).
+    ExpectIncarnation {
+        /// The member.
+        peer: ReplicaId,
+        /// Its incarnation.
+        incarnation: u32,
+    },
+    /// Tell the operator; nothing else follows from it.
+    Warn(Warning),
+    /// Stop: this replica can do no more. It ignores all further input.
+    Fatal(Fatal),
+}
+
+/// Something that an operator should know.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Error)]
+pub enum Warning {
+    /// A member with another configuration.
+    #[error("replica {peer} has another configuration (hash {theirs:#018x}, here {ours:#018x}): turned away")]
+    PeerConfigMismatch {
+        /// The member.
+        peer: ReplicaId,
+        /// Its hash.
+        theirs: u64,
+        /// The hash here.
+        ours: u64,
+    },
+    /// A member that came back without its state.
+    #[error(
+        "replica {peer} restarted (incarnation {now}, known as {known}): turned away, it can not recover yet"
+    )]
+    PeerRestarted {
+        /// The member.
+        peer: ReplicaId,
+        /// Its known incarnation.
+        known: u32,
+        /// The incarnation that it has now.
+        now: u32,
+    },
+    /// A member turned this replica away, and this replica can do without it.
+    #[error("turned away by replica {by}: {reason}")]
+    TurnedAway {
+        /// The member.
+        by: ReplicaId,
+        /// Why.
+        reason: Refusal,
+    },
+    /// A member fell so far behind that the log was cut.
+    #[error("the log was cut at op {upto} to save memory: replica {peer} is behind and can not catch up")]
+    PeerLeftBehind {
+        /// The member.
+        peer: ReplicaId,
+        /// Last op that was forgotten.
+        upto: OpNumber,
+    },
+}
+
+/// Why a replica stops.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Fatal {
+    /// Turned away by a member without which it cannot work.
+    #[error("turned away by replica {by}: {reason}")]
+    TurnedAway {
+        /// The member.
+        by: ReplicaId,
+        /// Why.
+        reason: Refusal,
+    },
+    /// A batch that no correct leader sends; its ops were acknowledged, so they cannot be skipped.
+    #[error("ops {first}..={last} of view {view} are malformed ({flaw}): the leader is faulty or forged")]
+    MalformedBatch {
+        /// View.
+        view: View,
+        /// First op.
+        first: OpNumber,
+        /// Last op.
+        last: OpNumber,
+        /// What is wrong with it.
+        flaw: BatchFlaw,
+    },
+    /// The fast path handed over ops out of order.
+    #[error("the fast path broke its promise of order: {0}")]
+    OutOfOrder(#[from] NotContiguous),
+}
+
+/// What can be wrong with a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BatchFlaw {
+    /// An entry cannot be read.
+    #[error(transparent)]
+    Entry(#[from] MessageError),
+    /// More or fewer entries than ops.
+    #[error("number of entries is not number of ops")]
+    Count,
+}
+
+/// Queue of outputs, and the memory of encoded replies.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    actions: VecDeque<Action>,
+    replies: Arena,
+}
+
+impl Outbox {
+    pub(super) fn push(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.actions.is_empty()
+    }
+
+    pub(super) fn send(&mut self, to: ReplicaId, message: PeerMessage) {
+        self.push(Action::Send { to, message });
+    }
+
+    pub(super) fn reply(&mut self, to: SocketAddr, reply: &ClientReply<'_>) {
+        let bytes = self.replies.build(reply.encoded_bytes(), |out| reply.encode(out));
+        self.push(Action::Reply { to, bytes });
+    }
+}

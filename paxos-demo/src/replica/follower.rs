@@ -1,0 +1,163 @@
+//! The follower in normal operation: it applies what its leader ordered, and asks for what is missing.
+//!
+//! The fast path has logged and acknowledged before this code runs; what it cannot do is to know that
+//! something was lost. Gaps are normal (a packet overtook another), so asking costs no timeout: the first
+//! sign of a gap asks, and each arrival that completes an answer asks for the next part.
+
+use super::{NEVER, Replica, Role};
+use crate::arena::Arena;
+use crate::log::LogEntry;
+use crate::peer::PeerMessage;
+use electrode::types::{OpNumber, ReplicaId, View};
+
+/// What only a follower has.
+#[derive(Debug)]
+pub(super) struct Follower {
+    payloads: Arena,
+    /// Highest commit number heard; what of it is held is `Replica::commit`.
+    commit_heard: OpNumber,
+    /// Highest op known to exist. Beyond the log: something is missing.
+    exists: OpNumber,
+    /// Last op asked for; once it arrives, the next question is due.
+    asked_upto: OpNumber,
+    /// When to ask (again).
+    ask_at: u64,
+    /// Current time between two questions without an answer.
+    retry_ns: u64,
+}
+
+impl Follower {
+    pub(super) fn new(commit: OpNumber, retry_ns: u64) -> Self {
+        Self {
+            payloads: Arena::default(),
+            commit_heard: commit,
+            exists: OpNumber(0),
+            asked_upto: OpNumber(0),
+            ask_at: NEVER,
+            retry_ns,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> u64 {
+        self.ask_at
+    }
+}
+
+impl Replica {
+    /// The fast path logged a batch of the view's leader: contiguous, in order and acknowledged.
+    pub fn on_logged(
+        &mut self,
+        now: u64,
+        view: View,
+        first: OpNumber,
+        last: OpNumber,
+        commit: OpNumber,
+        payload: &[u8],
+    ) {
+        self.advance(now);
+        let Role::Follower(follower) = &mut self.role else {
+            self.counters.ignored += 1;
+            return;
+        };
+        if view != self.view {
+            self.counters.ignored += 1;
+            return;
+        }
+        let payload = follower.payloads.copy(payload);
+        if let Err(error) = self.log.append(LogEntry { view, first, last, payload }) {
+            return self.stop(error.into());
+        }
+        self.counters.batches_logged += 1;
+        follower.commit_heard = follower.commit_heard.max(commit);
+        follower.exists = follower.exists.max(follower.commit_heard);
+        if follower.ask_at != NEVER {
+            // Progress: patience starts anew, and a completed answer asks for the next part at once.
+            follower.retry_ns = self.config.repair_retry_ns;
+            if last >= follower.asked_upto {
+                self.ask_for_missing();
+            }
+        }
+        self.apply_heard();
+    }
+
+    /// The highest commit number heard from the view's leader.
+    pub fn on_commit(&mut self, view: View, commit: OpNumber) {
+        let Role::Follower(follower) = &mut self.role else {
+            self.counters.ignored += 1;
+            return;
+        };
+        if view != self.view {
+            self.counters.ignored += 1;
+            return;
+        }
+        follower.commit_heard = follower.commit_heard.max(commit);
+        if commit > self.log.last_op() && commit > follower.exists {
+            follower.exists = commit;
+            // The Prepare may just have been overtaken: give it a moment.
+            follower.ask_at = follower.ask_at.min(self.now + follower.retry_ns);
+        }
+        self.apply_heard();
+    }
+
+    /// Ops `have + 1 ..= seen` are missing: something later has arrived.
+    pub fn on_gap(&mut self, now: u64, have: OpNumber, seen: OpNumber) {
+        self.advance(now);
+        let Role::Follower(follower) = &mut self.role else {
+            self.counters.ignored += 1;
+            return;
+        };
+        debug_assert!(have >= self.log.last_op());
+        let asked = follower.asked_upto > self.log.last_op();
+        follower.exists = follower.exists.max(seen);
+        if !asked {
+            self.ask_for_missing();
+        }
+    }
+
+    /// The leader says that every member holds these ops: nobody will ask for them.
+    pub(super) fn on_stable(&mut self, from: ReplicaId, view: View, op: OpNumber) {
+        if from != self.leader() || view != self.view || !matches!(self.role, Role::Follower(_)) {
+            self.counters.ignored += 1;
+            return;
+        }
+        self.log.truncate_prefix(op.min(self.applied));
+    }
+
+    pub(super) fn follower_tick(&mut self) {
+        let Role::Follower(follower) = &mut self.role else { return };
+        if self.now >= follower.ask_at {
+            self.ask_for_missing();
+            if let Role::Follower(follower) = &mut self.role {
+                follower.retry_ns = (follower.retry_ns * 2).min(self.config.resend_max_ns);
+            }
+        }
+    }
+
+    /// Asks the leader for the first part of what is missing; does nothing if nothing is.
+    fn ask_for_missing(&mut self) {
+        let (leader, have) = (self.leader(), self.log.last_op());
+        let Role::Follower(follower) = &mut self.role else { return };
+        if follower.exists <= have {
+            follower.ask_at = NEVER;
+            follower.asked_upto = have;
+            follower.retry_ns = self.config.repair_retry_ns;
+            return;
+        }
+        let upto = follower.exists.min(OpNumber(have.0 + self.config.repair_ops));
+        follower.asked_upto = upto;
+        follower.ask_at = self.now + follower.retry_ns;
+        self.counters.repairs_asked += 1;
+        self.outbox.send(leader, PeerMessage::NeedPrepares { view: self.view, have, upto });
+    }
+
+    /// Applies what is both committed and held (F10).
+    fn apply_heard(&mut self) {
+        let Role::Follower(follower) = &self.role else { return };
+        let commit = follower.commit_heard.min(self.log.last_op());
+        if commit > self.commit {
+            self.commit = commit;
+            self.apply_committed();
+            self.log.shrink_to(self.config.log_bytes_max, self.applied);
+        }
+    }
+}

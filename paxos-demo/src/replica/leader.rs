@@ -1,0 +1,253 @@
+//! The leader in normal operation: requests become ops, ops become Prepares, quorums become replies.
+
+use super::resend::Resender;
+use super::{Action, NEVER, Replica, ReplicaConfig, Role, Warning};
+use crate::batch::BatchEntry;
+use crate::batcher::{Batcher, Batching};
+use crate::client_table::Lookup;
+use crate::in_flight::{InFlight, InFlightLookup};
+use crate::log::LogEntry;
+use crate::message::{ClientReply, ClientRequest, ReplyStatus};
+use crate::peer::{PeerMessage, Refusal};
+use crate::state_machine::Command;
+use electrode::types::{OpNumber, ReplicaId, ReplicaSet, View};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+/// What only a leader has. It is made when the gate opens and dies with the leadership.
+#[derive(Debug)]
+pub(super) struct Leader {
+    batcher: Batcher,
+    pub(super) in_flight: InFlight,
+    /// Last op of each batch that is not committed.
+    rounds: VecDeque<OpNumber>,
+    pub(super) resender: Resender,
+    /// Commit number that the followers were last told.
+    told_commit: OpNumber,
+    /// When the followers are told of a commit that no Prepare took along.
+    notice_at: u64,
+    /// When the followers hear from this leader again, whatever happens.
+    heartbeat_at: u64,
+    /// Last op that the followers were told to be everywhere.
+    told_stable: OpNumber,
+    /// When the log is looked through for what can be forgotten.
+    housekeeping_at: u64,
+    /// Members that were reported as left behind.
+    left_behind: ReplicaSet,
+}
+
+impl Leader {
+    pub(super) fn new(now: u64, config: &ReplicaConfig, commit: OpNumber) -> Self {
+        Self {
+            batcher: Batcher::new(config.batching, config.payload_bytes_max),
+            in_flight: InFlight::default(),
+            rounds: VecDeque::new(),
+            resender: Resender::new(config),
+            told_commit: commit,
+            notice_at: NEVER,
+            heartbeat_at: now + config.heartbeat_ns,
+            told_stable: OpNumber(0),
+            housekeeping_at: NEVER,
+            left_behind: ReplicaSet::EMPTY,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> u64 {
+        self.notice_at.min(self.heartbeat_at).min(self.housekeeping_at).min(self.resender.deadline())
+    }
+
+    /// The followers are told `commit` by the packet that leaves now.
+    fn told(&mut self, now: u64, commit: OpNumber, config: &ReplicaConfig) {
+        self.told_commit = commit;
+        self.notice_at = NEVER;
+        self.heartbeat_at = now + config.heartbeat_ns;
+    }
+}
+
+impl Replica {
+    /// A client's request arrived.
+    pub fn on_request(&mut self, now: u64, from: SocketAddr, request: ClientRequest<'_>) {
+        self.advance(now);
+        self.counters.requests += 1;
+        match &self.role {
+            Role::Leader(_) => self.lead_request(from, request),
+            Role::Follower(_) => {
+                self.counters.requests_not_leader += 1;
+                self.answer(from, request, ReplyStatus::NotLeader);
+            }
+            Role::Forming => {
+                self.counters.requests_try_again += 1;
+                self.answer(from, request, ReplyStatus::TryAgain);
+            }
+            Role::Stopped => self.counters.ignored += 1,
+        }
+    }
+
+    /// The library counted a quorum for every op up to `op` (L4), this replica's own vote included.
+    pub fn on_quorum(&mut self, now: u64, op: OpNumber) {
+        self.advance(now);
+        let Role::Leader(leader) = &mut self.role else {
+            self.counters.ignored += 1;
+            return;
+        };
+        debug_assert!(op <= self.log.last_op(), "a quorum for an op that was never prepared");
+        let commit = op.min(self.log.last_op());
+        if commit <= self.commit {
+            return;
+        }
+        self.commit = commit;
+        while leader.rounds.front().is_some_and(|last| *last <= commit) {
+            leader.rounds.pop_front();
+        }
+        if leader.notice_at == NEVER {
+            leader.notice_at = self.now + self.config.commit_notice_delay_ns;
+        }
+        self.apply_committed();
+    }
+
+    /// The library's highest acknowledgement of a member; to be passed before a tick.
+    pub fn on_acked(&mut self, peer: ReplicaId, op: OpNumber) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.resender.acked(peer, op.min(self.log.last_op()));
+        }
+    }
+
+    fn lead_request(&mut self, from: SocketAddr, request: ClientRequest<'_>) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let ClientRequest { client, request: number, command } = request;
+
+        // What is in flight is newer than what the table knows, so it is asked first.
+        match leader.in_flight.lookup(client, number, from) {
+            InFlightLookup::Newer => {}
+            InFlightLookup::Duplicate => {
+                self.counters.requests_in_flight += 1;
+                return;
+            }
+            InFlightLookup::Stale => {
+                self.counters.requests_stale += 1;
+                return;
+            }
+            InFlightLookup::Absent => match self.service.lookup(client, number) {
+                Lookup::New => {}
+                Lookup::Unknown if number == 1 => {}
+                Lookup::Unknown => {
+                    self.counters.requests_session_unknown += 1;
+                    return self.answer(from, request, ReplyStatus::SessionUnknown);
+                }
+                Lookup::Stale => {
+                    self.counters.requests_stale += 1;
+                    return;
+                }
+                Lookup::Cached(result) => {
+                    self.counters.requests_cached += 1;
+                    let (status, leader, view) = (ReplyStatus::Ok, self.config.me, self.view);
+                    let reply = ClientReply { status, leader, view, client, request: number, result };
+                    return self.outbox.reply(from, &reply);
+                }
+            },
+        }
+        if number == 0 || command.len() > self.config.command_bytes_max() || Command::parse(command).is_err()
+        {
+            self.counters.requests_bad += 1;
+            return self.answer(from, request, ReplyStatus::BadRequest);
+        }
+        // One bound for what waits and what is in flight: the round slots of the fast path (L1).
+        let uncommitted = self.log.last_op().0 - self.commit.0 + leader.batcher.queued_ops();
+        if uncommitted >= self.config.window_ops {
+            self.counters.requests_try_again += 1;
+            return self.answer(from, request, ReplyStatus::TryAgain);
+        }
+        self.counters.requests_accepted += 1;
+        leader.batcher.push(BatchEntry { client, request: number, command });
+        leader.in_flight.insert(client, number, from);
+    }
+
+    /// Turns waiting requests into Prepares, as far as the pipeline has room.
+    pub(super) fn prepare_waiting(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let pipeline = match self.config.batching {
+            Batching::Auto => self.config.pipeline_batches,
+            // The window bounds it.
+            Batching::One => usize::MAX,
+        };
+        while leader.rounds.len() < pipeline
+            && let Some(batch) = leader.batcher.take()
+        {
+            let first = self.log.last_op().next();
+            let last = OpNumber(first.0 + batch.ops - 1);
+            let entry = LogEntry { view: self.view, first, last, payload: batch.payload.clone() };
+            self.log.append(entry).expect("numbered to continue the log");
+            leader.rounds.push_back(last);
+            leader.resender.sent(self.now);
+            leader.told(self.now, self.commit, &self.config);
+            if leader.housekeeping_at == NEVER {
+                leader.housekeeping_at = self.now + self.config.heartbeat_ns;
+            }
+            self.counters.prepares += 1;
+            self.outbox.push(Action::Prepare { first, last, commit: self.commit, payload: batch.payload });
+        }
+    }
+
+    pub(super) fn leader_tick(&mut self) {
+        let now = self.now;
+        let Role::Leader(leader) = &mut self.role else { return };
+        self.counters.resends += leader.resender.tick(now, &self.log, self.commit, &mut self.outbox);
+        if now >= leader.notice_at || now >= leader.heartbeat_at {
+            leader.told(now, self.commit, &self.config);
+            self.counters.commit_notices += 1;
+            self.outbox.push(Action::CommitNotice { commit: self.commit });
+        }
+        if now >= leader.housekeeping_at {
+            self.forget_prefix();
+        }
+    }
+
+    /// Forgets what every member holds, tells the members, and keeps the log within its bound.
+    fn forget_prefix(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let stable = leader.resender.acked_by_all().min(self.applied);
+        self.log.truncate_prefix(stable);
+        if stable > leader.told_stable {
+            leader.told_stable = stable;
+            for peer in ReplicaSet::all(self.config.members).without(self.config.me).iter() {
+                self.outbox.send(peer, PeerMessage::Stable { view: self.view, op: stable });
+            }
+        }
+        self.log.shrink_to(self.config.log_bytes_max, self.applied);
+        let oldest = self.log.first_op();
+        for peer in leader.resender.behind(OpNumber(oldest.0 - 1)).difference(leader.left_behind).iter() {
+            leader.left_behind = leader.left_behind.with(peer);
+            let upto = OpNumber(oldest.0 - 1);
+            self.outbox.push(Action::Warn(Warning::PeerLeftBehind { peer, upto }));
+        }
+        let done = self.log.is_empty();
+        leader.housekeeping_at = if done { NEVER } else { self.now + self.config.heartbeat_ns };
+    }
+
+    /// A follower misses batches and knows it: it gets them at once, without waiting for the resend timer.
+    pub(super) fn on_need_prepares(&mut self, from: ReplicaId, view: View, have: OpNumber, upto: OpNumber) {
+        let Role::Leader(leader) = &mut self.role else {
+            self.counters.ignored += 1;
+            return;
+        };
+        if view != self.view {
+            self.counters.ignored += 1;
+            return;
+        }
+        let oldest = self.log.first_op();
+        if have.next() < oldest && upto >= have.next() {
+            // Either a late copy of an old question, or the follower is lost; it knows which.
+            let reason = Refusal::LogTruncated { oldest };
+            let incarnation = self.formation.incarnation(from).expect("checked on arrival");
+            return self.outbox.send(from, PeerMessage::Refused { incarnation, reason });
+        }
+        self.counters.repairs +=
+            leader.resender.repair(self.now, from, have, upto, &self.log, self.commit, &mut self.outbox);
+    }
+
+    fn answer(&mut self, to: SocketAddr, request: ClientRequest<'_>, status: ReplyStatus) {
+        let ClientRequest { client, request, .. } = request;
+        let (leader, view) = (self.leader(), self.view);
+        self.outbox.reply(to, &ClientReply { status, leader, view, client, request, result: &[] });
+    }
+}
