@@ -55,6 +55,9 @@ impl Model {
         let key = |n: u64| (n % KEYS as u64) as usize;
         self.asked = if counter.is_multiple_of(DELETE_EVERY) {
             Asked::Delete { key: key(counter / DELETE_EVERY) }
+        } else if counter > DELETE_EVERY && counter % DELETE_EVERY == 1 {
+            // What was just deleted has to be gone.
+            Asked::Get { key: key(counter / DELETE_EVERY) }
         } else if counter.is_multiple_of(GET_EVERY) {
             Asked::Get { key: key(counter / GET_EVERY) }
         } else {
@@ -209,20 +212,20 @@ mod tests {
         assert_eq!(first_complaint(|_, _| {}), None);
         // A write is answered and lost.
         let lost = first_complaint(|n, command| {
-            if n == 6 {
+            if n == 4 {
                 command[3..12].fill(9);
             }
         });
         assert!(lost.is_some());
         // A value is one byte off.
         let bent = first_complaint(|n, command| {
-            if n == 6 {
+            if n == 4 {
                 *command.last_mut().unwrap() ^= 1;
             }
         });
         assert!(
-            bent.unwrap().contains("expected the value of write 7"),
-            "n = 6 is write 7, to the key read next"
+            bent.unwrap().contains("expected the value of write 5"),
+            "n = 4 is write 5, to the key read next"
         );
     }
 
