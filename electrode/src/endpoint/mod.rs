@@ -47,11 +47,12 @@ pub enum Event<'a> {
         /// The batch, as the leader sent it.
         payload: &'a [u8],
     },
-    /// Follower: the leader's commit number, as far as the log is here (F10).
+    /// Follower: the leader's commit number grew (F10).
     Commit {
         /// View.
         view: View,
-        /// Every op up to here is committed.
+        /// Every op up to here is committed. What was not logged yet is not here yet: apply
+        /// `min(commit, last op logged)`.
         commit: OpNumber,
     },
     /// Follower: ops `have + 1 ..= missing` did not come, later ones did; ask the leader (L6).
@@ -287,6 +288,14 @@ impl Endpoint {
         let staged = self.socket.stage(&[header.as_bytes(), payload]);
         self.socket.queue(&staged, to);
         Ok(())
+    }
+
+    /// Sends the application's own message to a member.
+    pub fn send_to_member(&mut self, to: ReplicaId, payload: &[u8]) -> Result<()> {
+        let Some(addr) = self.config.members.get(to.index()).copied() else {
+            return Err(Error::Config(format!("{to} is no member")));
+        };
+        self.send_message(addr, payload)
     }
 
     /// Sends the application's own message to several members with one send.
@@ -591,10 +600,9 @@ impl Endpoint {
                 });
             }
             GateState::Follow => {
-                // F10: in this epoch, as far as the log is here.
-                let seen = self.follower.commit.max(self.path.commit_seen(self.epoch));
-                self.follower.commit = seen;
-                let commit = seen.min(self.follower.held);
+                // F10: in this opening of the gate.
+                let commit = self.follower.commit.max(self.path.commit_seen(self.epoch));
+                self.follower.commit = commit;
                 if commit > self.commit_told {
                     self.commit_told = commit;
                     f(Event::Commit { view: self.view, commit });
