@@ -1,0 +1,34 @@
+//! What a running replica process says of itself: the replica's status, and how its packets travel.
+
+use serde::{Deserialize, Serialize};
+
+use crate::status::Status;
+
+/// The JSON of a status reply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The replica.
+    #[serde(flatten)]
+    pub replica: Status,
+    /// Its process and its fast path.
+    #[serde(default)]
+    pub node: Node,
+}
+
+/// The process around a replica.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Node {
+    /// Process id.
+    pub pid: u32,
+    /// Life of the replica.
+    pub incarnation: u32,
+    /// Backend in use: `ebpf`, `udp`, `udp-sendto` or `udp-multicast`.
+    pub backend: String,
+    /// Ingress hook in use; empty without eBPF.
+    pub hook: String,
+    /// Why it is not eBPF, if that was asked for or would have been chosen.
+    pub fallback: Option<String>,
+    /// System calls made since the start to send, to receive and to wait.
+    pub syscalls: u64,
+}

@@ -1,0 +1,348 @@
+//! Closed-loop load: N client sessions over one socket in one thread, every answer checked.
+//!
+//! The generator shares two CPUs with the replicas that it measures, so it must be cheap: replies are taken
+//! and requests sent in batches, and nothing is allocated per request. It must be right as well: each session
+//! owns its keys, so it knows what every answer has to be ([`model`]).
+
+pub mod batch_socket;
+pub mod model;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use self::batch_socket::BatchSocket;
+use self::model::Model;
+use crate::message::ClientReply;
+use crate::session::{CommandTooLong, Group, Session, Step, random_id};
+
+/// Slowest answer that the histogram tells apart from slower ones.
+const LATENCY_MAX: Duration = Duration::from_secs(60);
+/// Descriptions of errors kept; their number is counted in full.
+const ERROR_SAMPLES: usize = 8;
+
+/// What load to make.
+#[derive(Copy, Clone, Debug)]
+pub struct Load {
+    /// Sessions, each with one request under way.
+    pub clients: usize,
+    /// Size of the values.
+    pub payload_bytes: usize,
+}
+
+/// What a run is doing; the owner moves it forward.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Requests run, nothing is recorded.
+    WarmUp = 0,
+    /// Requests are recorded.
+    Measure = 1,
+    /// No new requests; what is under way ends, then every key is read once more.
+    Drain = 2,
+    /// Stop at once, whatever is under way.
+    Abort = 3,
+}
+
+/// The owner's side of a run that goes on in another thread.
+#[derive(Debug, Default)]
+pub struct Control {
+    phase: AtomicU8,
+    answered: AtomicU64,
+}
+
+impl Control {
+    /// Moves the run to a later phase.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// Requests answered so far, for display.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::WarmUp,
+            1 => Phase::Measure,
+            2 => Phase::Drain,
+            _ => Phase::Abort,
+        }
+    }
+}
+
+/// What a run found.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Requests answered within the measured window.
+    pub requests: u64,
+    /// Length of that window.
+    pub seconds: f64,
+    /// Answers checked in the whole run.
+    pub checked: u64,
+    /// Wrong and missing answers of the whole run.
+    pub errors: u64,
+    /// The first few of them, described.
+    pub error_samples: Vec<String>,
+    /// Requests sent again, in the whole run.
+    pub retries: u64,
+    /// Nanoseconds from first send to answer, within the window.
+    pub latency: Histogram<u64>,
+}
+
+/// Why a run could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Values of this size do not fit.
+    #[error("--payload-bytes: {0}")]
+    TooLong(#[from] CommandTooLong),
+    /// The socket failed.
+    #[error("load generator's socket: {0}")]
+    Socket(#[from] io::Error),
+}
+
+/// Largest value that fits one datagram of this group.
+pub fn payload_bytes_max(group: &Group) -> usize {
+    group.command_bytes_max().saturating_sub(model::COMMAND_OVERHEAD_BYTES)
+}
+
+/// Runs `load` until `control` says otherwise. `socket` reaches the group and is used by nobody else.
+pub fn run(socket: UdpSocket, group: &Group, load: Load, control: &Control) -> Result<Outcome, LoadError> {
+    let mut longest = Vec::new();
+    Model::new(0, load.payload_bytes).longest_command(&mut longest);
+    group.check(&longest)?;
+    let mut run = Run::new(socket, group, load, control)?;
+    run.work()?;
+    Ok(run.outcome)
+}
+
+struct Client {
+    session: Session,
+    model: Model,
+}
+
+struct Run<'a> {
+    group: &'a Group,
+    load: Load,
+    control: &'a Control,
+    socket: BatchSocket,
+    /// The member that all sessions send to: the socket is connected to it.
+    leader: usize,
+    heard_at: Instant,
+    clients: Vec<Client>,
+    by_id: HashMap<u64, usize>,
+    /// Sessions whose packet is to be sent.
+    outbox: Vec<usize>,
+    command: Vec<u8>,
+    phase: Phase,
+    window_start: Option<Instant>,
+    outcome: Outcome,
+}
+
+impl<'a> Run<'a> {
+    fn new(socket: UdpSocket, group: &'a Group, load: Load, control: &'a Control) -> Result<Self, LoadError> {
+        let leader = 0;
+        socket.connect(group.members()[leader])?;
+        // Long enough to sleep in, short enough that a lost packet is noticed soon after its retry time.
+        socket.set_read_timeout(Some((group.retry() / 4).max(Duration::from_millis(1))))?;
+        let mut clients = Vec::with_capacity(load.clients);
+        let mut by_id = HashMap::with_capacity(load.clients);
+        for index in 0..load.clients {
+            let id = random_id();
+            by_id.insert(id, index);
+            clients.push(Client {
+                session: Session::with_id(id, leader),
+                model: Model::new(id, load.payload_bytes),
+            });
+        }
+        Ok(Self {
+            group,
+            load,
+            control,
+            socket: BatchSocket::new(socket, load.clients),
+            leader,
+            heard_at: Instant::now(),
+            clients,
+            by_id,
+            outbox: Vec::with_capacity(load.clients),
+            command: Vec::new(),
+            phase: Phase::WarmUp,
+            window_start: None,
+            outcome: Outcome {
+                requests: 0,
+                seconds: 0.0,
+                checked: 0,
+                errors: 0,
+                error_samples: Vec::new(),
+                retries: 0,
+                latency: Histogram::new_with_bounds(1, LATENCY_MAX.as_nanos() as u64, 3)
+                    .expect("constant bounds are valid"),
+            },
+        })
+    }
+
+    fn work(&mut self) -> Result<(), LoadError> {
+        let start = Instant::now();
+        (0..self.clients.len()).for_each(|index| self.next(index, start));
+        let scan_interval = self.group.retry() / 4;
+        let mut scan_at = start + scan_interval;
+        loop {
+            self.send()?;
+            let received = self.socket.receive()?;
+            let now = Instant::now();
+            self.follow_phase(now);
+            if self.phase == Phase::Abort {
+                return Ok(());
+            }
+            for i in 0..received {
+                self.on_datagram(i, now);
+            }
+            if received > 0 {
+                self.heard_at = now;
+                self.control.answered.store(self.outcome.checked, Ordering::Relaxed);
+            }
+            if now >= scan_at {
+                scan_at = now + scan_interval;
+                (0..self.clients.len()).for_each(|index| self.on_time(index, now));
+            }
+            if self.phase == Phase::Drain && self.clients.iter().all(|client| !client.session.is_busy()) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Measures from the first moment at which this thread saw the phase to that at which it saw the next.
+    fn follow_phase(&mut self, now: Instant) {
+        let phase = self.control.phase();
+        if phase == self.phase {
+            return;
+        }
+        match (self.phase, phase) {
+            (_, Phase::Measure) => self.window_start = Some(now),
+            (Phase::Measure, _) => {
+                let start = self.window_start.unwrap_or(now);
+                self.outcome.seconds = now.saturating_duration_since(start).as_secs_f64();
+            }
+            _ => {}
+        }
+        self.phase = phase;
+    }
+
+    /// Lets a session begin what comes next, if anything does.
+    fn next(&mut self, index: usize, now: Instant) {
+        let client = &mut self.clients[index];
+        self.command.clear();
+        let more = match self.phase {
+            Phase::WarmUp | Phase::Measure => {
+                client.model.next(&mut self.command);
+                true
+            }
+            Phase::Drain => client.model.next_check(&mut self.command),
+            Phase::Abort => false,
+        };
+        if more {
+            client.session.begin(self.group, &self.command, now);
+            self.outbox.push(index);
+        }
+    }
+
+    fn on_datagram(&mut self, i: usize, now: Instant) {
+        let Some(reply) = self.group.parse_reply(self.socket.datagram(i)) else { return };
+        let Some(&index) = self.by_id.get(&reply.client) else { return };
+        let client = &mut self.clients[index];
+        match client.session.on_reply(self.group, &reply, now) {
+            Step::Wait(_) => {}
+            Step::Send => {
+                self.outcome.retries += 1;
+                self.outbox.push(index);
+            }
+            Step::Done => {
+                let verdict = client.model.check(reply.result);
+                let latency = now.saturating_duration_since(client.session.started());
+                self.outcome.checked += 1;
+                if self.phase == Phase::Measure {
+                    self.outcome.requests += 1;
+                    self.outcome.latency.saturating_record(latency.as_nanos() as u64);
+                }
+                if let Err(text) = verdict {
+                    let text = format!("{text} (reply {})", describe(&reply));
+                    self.failed(index, text, now);
+                } else {
+                    self.next(index, now);
+                }
+            }
+            Step::Failed(error) => self.failed(index, error.to_string(), now),
+        }
+    }
+
+    fn on_time(&mut self, index: usize, now: Instant) {
+        let client = &mut self.clients[index];
+        if !client.session.is_busy() {
+            return;
+        }
+        match client.session.on_time(self.group, now) {
+            Step::Send => {
+                self.outcome.retries += 1;
+                self.outbox.push(index);
+                // One lost packet is no reason to leave a leader that answers the other sessions.
+                if now.saturating_duration_since(self.heard_at) < self.group.retry() * 2 {
+                    client.session.set_target(self.leader);
+                }
+            }
+            Step::Failed(error) => self.failed(index, error.to_string(), now),
+            Step::Wait(_) | Step::Done => {}
+        }
+    }
+
+    /// Counts an error. The session goes on, but not in the end: there would be no end of it.
+    fn failed(&mut self, index: usize, error: String, now: Instant) {
+        self.outcome.errors += 1;
+        if self.outcome.error_samples.len() < ERROR_SAMPLES {
+            self.outcome.error_samples.push(error);
+        }
+        self.renew(index);
+        if self.phase != Phase::Drain {
+            self.next(index, now);
+        }
+    }
+
+    /// A session of which it is not known what its keys hold goes on with other keys.
+    fn renew(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        client.session.renew();
+        let id = client.session.id();
+        client.model = Model::new(id, self.load.payload_bytes);
+        self.by_id.retain(|_, of| *of != index);
+        self.by_id.insert(id, index);
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        if self.outbox.is_empty() {
+            return Ok(());
+        }
+        // The last session to be sent elsewhere decides; the others learn of it here.
+        let moved =
+            self.outbox.iter().rev().map(|&i| self.clients[i].session.target()).find(|&t| t != self.leader);
+        if let Some(leader) = moved {
+            self.leader = leader;
+            self.socket.connect(self.group.members()[leader])?;
+            self.clients.iter_mut().for_each(|client| client.session.set_target(leader));
+        }
+        let clients = &self.clients;
+        self.socket.send(self.outbox.iter().map(|&index| clients[index].session.packet()))?;
+        self.outbox.clear();
+        Ok(())
+    }
+}
+
+fn describe(reply: &ClientReply<'_>) -> String {
+    format!("to request {} of session {:016x} in view {}", reply.request, reply.client, reply.view)
+}
+
+#[cfg(test)]
+mod tests;

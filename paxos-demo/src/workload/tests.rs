@@ -1,0 +1,214 @@
+use super::*;
+use crate::config::ClusterConfig;
+use crate::message::{Packet, ReplyStatus};
+use crate::state_machine::KvStore;
+use electrode::types::{ReplicaId, ReplicaSet, View};
+use electrode::wire::Origin;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use zerocopy::IntoBytes;
+
+/// What a fake replica does with the n-th request that it gets.
+enum Act {
+    Serve,
+    Ignore,
+    ServeTwice,
+    TurnDown(ReplyStatus, u8),
+    /// Answers, but the store does not change.
+    Forget,
+}
+
+struct FakeReplica {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<u64>>,
+}
+
+impl FakeReplica {
+    fn start(socket: UdpSocket, config: &ClusterConfig, act: impl Fn(u64) -> Act + Send + 'static) -> Self {
+        let address = socket.local_addr().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+        let group = Group::new(config);
+        let origin = Origin {
+            group: config.group,
+            config_hash: config.config_hash(),
+            sender: Some(ReplicaId(0)),
+            incarnation: 1,
+        };
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut store = KvStore::default();
+            // Exactly once, as a client table does it.
+            let mut answered: HashMap<u64, (u64, Vec<u8>)> = HashMap::new();
+            let mut buffer = [0; 2048];
+            let mut count = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+                let Some(Packet::Request(request)) = group.parse(&buffer[..length]) else { continue };
+                let act = act(count);
+                count += 1;
+                let (status, leader, times) = match act {
+                    Act::Ignore => continue,
+                    Act::Serve | Act::Forget => (ReplyStatus::Ok, 0, 1),
+                    Act::ServeTwice => (ReplyStatus::Ok, 0, 2),
+                    Act::TurnDown(status, leader) => (status, leader, 1),
+                };
+                let mut result = Vec::new();
+                if status == ReplyStatus::Ok {
+                    match answered.get(&request.client) {
+                        Some((number, old)) if *number == request.request => result.clone_from(old),
+                        _ if matches!(act, Act::Forget) => store.clone().apply(request.command, &mut result),
+                        _ => store.apply(request.command, &mut result),
+                    }
+                    answered.insert(request.client, (request.request, result.clone()));
+                }
+                let reply = ClientReply {
+                    status,
+                    leader: ReplicaId(leader),
+                    view: View(0),
+                    client: request.client,
+                    request: request.request,
+                    result: &result,
+                };
+                let mut datagram = origin
+                    .message(View(0), ReplicaSet::EMPTY, reply.encoded_bytes() as u16)
+                    .as_bytes()
+                    .to_vec();
+                reply.encode(&mut datagram);
+                for _ in 0..times {
+                    let _ = socket.send_to(&datagram, from);
+                }
+            }
+            count
+        });
+        Self { address, stop, thread: Some(thread) }
+    }
+
+    fn stop(mut self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+fn sockets<const N: usize>() -> ([UdpSocket; N], ClusterConfig) {
+    let sockets = [(); N].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+    let mut config = ClusterConfig::new(3, sockets.iter().map(|s| s.local_addr().unwrap()).collect());
+    config.timeouts.client_retry_ms = 20;
+    config.timeouts.request_timeout_ms = 1000;
+    (sockets, config)
+}
+
+/// Drives `clients` sessions until `answers` answers came, then drains.
+fn drive(config: &ClusterConfig, clients: usize, answers: u64) -> Outcome {
+    let group = Group::new(config);
+    let control = Control::default();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| run(socket, &group, Load { clients, payload_bytes: 64 }, &control));
+        for (phase, until) in [(Phase::Measure, answers / 2), (Phase::Drain, answers)] {
+            while control.answered() < until && !run.is_finished() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            control.enter(phase);
+        }
+        run.join().unwrap().unwrap()
+    })
+}
+
+#[test]
+fn a_correct_service_is_found_correct() {
+    let ([socket], config) = sockets();
+    let replica = FakeReplica::start(socket, &config, |_| Act::Serve);
+    let outcome = drive(&config, 16, 2000);
+    assert_eq!((outcome.errors, outcome.error_samples), (0, vec![]));
+    assert!(outcome.checked >= 2000 + 16 * 4, "the keys are read once more: {}", outcome.checked);
+    assert!(outcome.requests > 0 && outcome.requests <= outcome.checked);
+    assert_eq!(outcome.latency.len(), outcome.requests);
+    assert!(outcome.seconds > 0.0);
+    assert!(replica.stop() >= outcome.checked);
+}
+
+#[test]
+fn lost_and_doubled_packets_are_healed() {
+    let ([socket], config) = sockets();
+    let replica = FakeReplica::start(socket, &config, |n| match n % 11 {
+        3 => Act::Ignore,
+        5 => Act::ServeTwice,
+        7 => Act::TurnDown(ReplyStatus::TryAgain, 0),
+        _ => Act::Serve,
+    });
+    let outcome = drive(&config, 4, 300);
+    assert_eq!((outcome.errors, outcome.error_samples), (0, vec![]));
+    assert!(outcome.retries >= 300 / 11, "{}", outcome.retries);
+    replica.stop();
+}
+
+#[test]
+fn a_forgotten_write_is_an_error_and_the_run_goes_on() {
+    let ([socket], config) = sockets();
+    // Of 4 x 8 requests all writes of a while are forgotten, so some session reads a key that should be there.
+    let replica =
+        FakeReplica::start(socket, &config, |n| if (20..60).contains(&n) { Act::Forget } else { Act::Serve });
+    let outcome = drive(&config, 4, 1000);
+    assert!(outcome.errors > 0);
+    assert!(outcome.error_samples[0].contains("expected"), "{:?}", outcome.error_samples);
+    assert!(outcome.checked > 1000);
+    replica.stop();
+}
+
+#[test]
+fn hints_lead_to_the_leader() {
+    let ([first, second], config) = sockets();
+    let wrong = FakeReplica::start(first, &config, |_| Act::TurnDown(ReplyStatus::NotLeader, 1));
+    let leader = FakeReplica::start(second, &config, |_| Act::Serve);
+    assert_eq!(leader.address, config.replicas[1]);
+    let outcome = drive(&config, 8, 500);
+    assert_eq!((outcome.errors, outcome.error_samples), (0, vec![]));
+    assert!(wrong.stop() <= 8 * 2, "nobody goes on asking");
+    assert!(leader.stop() >= 500);
+}
+
+#[test]
+fn a_group_that_is_silent_is_counted_and_ends() {
+    let ([socket], mut config) = sockets();
+    config.timeouts.request_timeout_ms = 100;
+    let replica = FakeReplica::start(socket, &config, |_| Act::Ignore);
+    let group = Group::new(&config);
+    let control = Control::default();
+    control.enter(Phase::Drain);
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let outcome = run(client, &group, Load { clients: 2, payload_bytes: 8 }, &control).unwrap();
+    assert!(outcome.errors >= 2);
+    assert!(outcome.error_samples[0].contains("may have been applied or not"));
+    replica.stop();
+}
+
+#[test]
+fn values_that_fit_no_datagram_are_refused() {
+    let ([socket], config) = sockets();
+    let group = Group::new(&config);
+    let max = payload_bytes_max(&group);
+    let control = Control::default();
+    control.enter(Phase::Abort);
+    let try_size = |payload_bytes| {
+        run(socket.try_clone().unwrap(), &group, Load { clients: 1, payload_bytes }, &control)
+    };
+    assert!(try_size(max).is_ok());
+    assert!(matches!(try_size(max + 1), Err(LoadError::TooLong(_))));
+}
+
+/// How fast the generator is: `cargo test --release -p paxos-demo -- --ignored --nocapture generator_speed`
+#[test]
+#[ignore = "a figure, not a test"]
+fn generator_speed() {
+    let ([socket], config) = sockets();
+    let replica = FakeReplica::start(socket, &config, |_| Act::Serve);
+    let start = Instant::now();
+    let cpu = crate::measure::process_cpu(std::process::id()).unwrap();
+    let outcome = drive(&config, 64, 1_000_000);
+    let cpu = crate::measure::process_cpu(std::process::id()).unwrap() - cpu;
+    eprintln!("{:?} {} checked, both sides {:?}", start.elapsed(), outcome.checked, cpu);
+    replica.stop();
+}
