@@ -113,7 +113,9 @@ static __always_inline int elec_broadcast(struct __sk_buff *skb)
 	if (n < 32)
 		targets &= (1u << n) - 1;
 
-	__builtin_memcpy(at.addr, (void *)elec_params.carrier_addr, sizeof(at.addr));
+	/* Word by word: without `volatile` the compiler would take the constants for zero. */
+	for (int i = 0; i < 4; i++)
+		((__u32 *)at.addr)[i] = ((const volatile __u32 *)elec_params.carrier_addr)[i];
 	at.port_be = l4.udp.dest;
 	for (__u32 peer = 0; peer < ELEC_MEMBERS_MAX; peer++) {
 		__u32 bit = 1u << peer;

@@ -8,9 +8,6 @@ use crate::abi;
 use crate::error::{Error, Result};
 use crate::types::{ReplicaId, ReplicaSet};
 
-#[cfg(feature = "ebpf")]
-pub use crate::attach::{Hook, TcMechanism};
-
 /// How the `udp` backend sends.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -64,6 +61,56 @@ impl std::str::FromStr for Backend {
         .find(|b| b.name() == s)
         .ok_or_else(|| format!("unknown backend `{s}`; there are auto, ebpf, udp, udp-sendto, udp-multicast"))
     }
+}
+
+/// Where the ingress program runs.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hook {
+    /// Native XDP where the driver has it, TC ingress on virtual devices.
+    #[default]
+    Auto,
+    /// Native XDP.
+    Xdp,
+    /// Generic XDP.
+    XdpGeneric,
+    /// TC ingress: a tcx link, clsact before kernel 6.6.
+    Tc,
+}
+
+impl Hook {
+    /// Name on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Xdp => "xdp",
+            Self::XdpGeneric => "xdp-generic",
+            Self::Tc => "tc",
+        }
+    }
+}
+
+impl std::str::FromStr for Hook {
+    type Err = String;
+
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        [Self::Auto, Self::Xdp, Self::XdpGeneric, Self::Tc]
+            .into_iter()
+            .find(|h| h.name() == s)
+            .ok_or_else(|| format!("unknown hook `{s}`; there are auto, xdp, xdp-generic, tc"))
+    }
+}
+
+/// How TC programs are attached.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
+pub enum TcMechanism {
+    /// tcx where the kernel has it, else clsact.
+    #[default]
+    Auto,
+    /// A tcx link (kernel 6.6 and later).
+    Tcx,
+    /// A filter on a clsact qdisc.
+    Clsact,
 }
 
 /// The three jobs that the kernel can take over, each on its own.
@@ -123,10 +170,8 @@ pub struct EndpointConfig {
     /// Which jobs the kernel takes.
     pub offloads: Offloads,
     /// Where the ingress program runs.
-    #[cfg(feature = "ebpf")]
     pub hook: Hook,
     /// How TC programs are attached.
-    #[cfg(feature = "ebpf")]
     pub tc: TcMechanism,
     /// Who acknowledges.
     pub acks: Acks,
@@ -151,9 +196,7 @@ impl EndpointConfig {
             interface: None,
             backend: Backend::Auto,
             offloads: Offloads::ALL,
-            #[cfg(feature = "ebpf")]
             hook: Hook::Auto,
-            #[cfg(feature = "ebpf")]
             tc: TcMechanism::Auto,
             acks: Acks::OnReceipt,
             log_slots: 16 * 1024,

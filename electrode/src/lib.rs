@@ -11,7 +11,7 @@ mod error;
 #[cfg(feature = "fabric")]
 pub mod fabric;
 pub mod model;
-pub mod net;
+mod net;
 pub mod probe;
 pub mod quorum;
 pub mod rules;
@@ -20,9 +20,12 @@ pub mod types;
 pub mod wire;
 pub mod words;
 pub use error::{Error, Result};
-pub(crate) fn privileged(_: &str) -> bool {
-    true
-}
 
-pub use endpoint::{Choice, Endpoint, Event, Round};
+pub use endpoint::{Choice, Endpoint, Event, Patience, Round};
+pub use net::Interface;
 pub use stats::Stats;
+
+/// A UDP socket that works in batches.
+pub mod udp {
+    pub use crate::net::socket::{BATCH, BatchSocket, Calls, SocketStats};
+}

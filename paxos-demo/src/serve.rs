@@ -1,123 +1,181 @@
-//! `paxos-demo replica`: from the command line to a running replica.
-//!
-//! The order matters. The RESP listener is opened first, while the process is still in the namespace of whoever
-//! started it, for a socket stays where it was opened. Then the whole process, single-threaded until
-//! here, moves into the replica's namespace. Only then do threads start.
+//! `paxos-demo replica`: one replica as a process.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use electrode::config::{Backend, Hook, Offloads};
 use electrode::types::ReplicaId;
+use electrode::{Endpoint, config::EndpointConfig};
 
+use crate::batcher;
 use crate::cli::{BackendChoice, HookChoice, ReplicaArgs};
-use crate::config::{ClusterConfig, ConfigError, Durability};
-use crate::resp;
+use crate::config::{Batching, ClusterConfig, ConfigError, Durability};
+use crate::driver::{Driver, DriverError};
+use crate::replica::{Replica, ReplicaConfig, ReplicaConfigError};
 use crate::session::Group;
-use crate::stop::Stop;
+use crate::state_file::{self, StateError};
 
-/// Everything that the driver of a replica needs.
-#[derive(Debug)]
-pub struct ReplicaOptions {
-    /// The group.
-    pub config: ClusterConfig,
-    /// Own index.
-    pub id: ReplicaId,
-    /// How packets are sent and handled.
-    pub backend: BackendChoice,
-    /// Where the ingress programs are attached.
-    pub hook: HookChoice,
-    /// Interface that reaches the other members, if it was given.
-    pub interface: Option<String>,
-    /// Where state is kept, if it was given.
-    pub data_dir: Option<PathBuf>,
-    /// The request to end.
-    pub stop: Stop,
-}
-
-/// Why a replica did not start or did not go on.
+/// Why a replica did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Options that do not fit the configuration or this version.
-    #[error("{0}")]
-    Usage(String),
-    /// The RESP listener cannot be opened.
-    #[error("cannot listen for Redis clients on {address}: {source}; give another address with --resp")]
+    /// The index is not in it.
+    #[error("--id {id}: {} names replicas 0 to {}", config.display(), members - 1)]
+    NoSuchReplica {
+        /// The index.
+        id: u8,
+        /// The file.
+        config: PathBuf,
+        /// Replicas in it.
+        members: usize,
+    },
+    /// A durability that does not exist yet.
+    #[error("--durability {0} is not implemented yet: use memory")]
+    Durability(Durability),
+    /// Metrics do not exist yet.
+    #[error("--metrics is not available in this version")]
+    Metrics,
+    /// A listener could not be opened.
+    #[error("cannot listen for Redis clients on {addr}: {source}; choose another --resp")]
     Listen {
-        /// The address.
-        address: std::net::SocketAddr,
+        /// Its address.
+        addr: SocketAddr,
         /// What the system said.
         source: std::io::Error,
     },
-    /// The namespace cannot be entered.
+    /// The namespace could not be entered.
+    #[error("cannot enter the network namespace {}: {reason}", path.display())]
+    Netns {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The data directory is unusable.
     #[error(transparent)]
-    Netns(#[from] electrode::fabric::FabricError),
-    /// The RESP front-end cannot run.
-    #[error("cannot serve Redis clients: {0}")]
-    Resp(std::io::Error),
-    /// The replica failed.
-    #[error("replica: {0}")]
-    Replica(Box<dyn std::error::Error + Send + Sync>),
+    State(#[from] StateError),
+    /// The endpoint could not be opened.
+    #[error(transparent)]
+    Endpoint(#[from] electrode::Error),
+    /// The replica's own configuration is wrong.
+    #[error(transparent)]
+    Replica(#[from] ReplicaConfigError),
+    /// It ran, and ended.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// Something of the process failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
 }
 
-/// Runs a replica until it is told to stop.
-pub fn run_replica(args: ReplicaArgs, stop: Stop) -> Result<(), ServeError> {
+/// Runs a replica until SIGTERM or SIGINT.
+pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
     let config = ClusterConfig::load(&args.config)?;
-    let options = options(&args, config, stop)?;
-    let listener = args
-        .resp
-        .map(|address| TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source }))
-        .transpose()?;
-    if let Some(netns) = &args.netns {
-        electrode::fabric::netns::enter_path(netns)?;
+    let members = config.replicas.len();
+    if usize::from(args.id) >= members {
+        return Err(ServeError::NoSuchReplica { id: args.id, config: args.config.clone(), members });
     }
-    let group = Group::new(&options.config);
-    let _resp = listener
-        .map(|listener| resp::Server::start(listener, group, options.id.index()))
-        .transpose()
-        .map_err(ServeError::Resp)?;
-    drive(options)
-}
-
-fn options(args: &ReplicaArgs, config: ClusterConfig, stop: Stop) -> Result<ReplicaOptions, ServeError> {
-    let usage = |text: String| Err(ServeError::Usage(text));
-    if usize::from(args.id) >= config.replicas.len() {
-        return usage(format!(
-            "--id {}: the configuration has replicas 0 to {}",
-            args.id,
-            config.replicas.len() - 1
-        ));
+    if let Some(durability) = args.durability.filter(|d| *d != Durability::Memory) {
+        return Err(ServeError::Durability(durability));
     }
     if args.metrics.is_some() {
-        return usage("--metrics is not available in this version".to_owned());
+        return Err(ServeError::Metrics);
     }
-    match args.durability {
-        Some(mode) if mode != config.durability => {
-            return usage(format!(
-                "--durability {mode}: the configuration says {}, and all members must agree",
-                config.durability
-            ));
-        }
-        Some(mode) if mode != Durability::Memory => {
-            return usage(format!("--durability {mode} is not available in this version"));
-        }
-        _ => {}
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))
+            .map_err(|source| ServeError::Io { what: "signal handler", source })?;
     }
-    Ok(ReplicaOptions {
-        config,
-        id: ReplicaId(args.id),
-        backend: args.backend,
-        hook: args.hook,
-        interface: args.interface.clone(),
-        data_dir: args.data_dir.clone(),
-        stop,
-    })
+    // A socket stays in the namespace in which it was opened: Redis clients are outside.
+    let resp = args
+        .resp
+        .map(|addr| TcpListener::bind(addr).map_err(|source| ServeError::Listen { addr, source }))
+        .transpose()?;
+    if let Some(path) = &args.netns {
+        electrode::fabric::netns::enter_path(path)
+            .map_err(|e| ServeError::Netns { path: path.clone(), reason: e.to_string() })?;
+    }
+    let incarnation = new_incarnation();
+    if let Some(dir) = &args.data_dir {
+        state_file::first_life(dir, ReplicaId(args.id), incarnation, config.config_hash())?;
+    }
+
+    let endpoint = Endpoint::open(endpoint_config(&config, args, incarnation))?;
+    let choice = endpoint.choice();
+    println!(
+        "replica {} on {}: backend {}, hook {}{}",
+        args.id,
+        endpoint.local_addr(),
+        choice.backend,
+        choice.hook,
+        choice.reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default()
+    );
+    let mut replica_config = replica_config(&config, ReplicaId(args.id), incarnation);
+    replica_config.payload_bytes_max = endpoint.payload_bytes_max();
+    let replica = Replica::new(electrode::clock::monotonic_ns(), replica_config)?;
+    let _resp = resp
+        .map(|listener| crate::resp::Server::start(listener, Group::new(&config), usize::from(args.id)))
+        .transpose()
+        .map_err(|source| ServeError::Io { what: "starting the Redis front-end", source })?;
+    Driver::new(endpoint, replica, config.log_slots).run(&stop)?;
+    Ok(())
 }
 
-/// Endpoint, replica and the loop between them.
-fn drive(options: ReplicaOptions) -> Result<(), ServeError> {
-    let _ = options;
-    Err(ServeError::Replica("the driver is not built in yet".into()))
+/// A number that no earlier life had: the clock in hundredths of a second, never zero.
+fn new_incarnation() -> u32 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    ((since.as_millis() / 10) as u32).max(1)
+}
+
+fn endpoint_config(config: &ClusterConfig, args: &ReplicaArgs, incarnation: u32) -> EndpointConfig {
+    let offloads = config.offloads;
+    let mut endpoint = EndpointConfig::new(config.replicas.clone(), ReplicaId(args.id));
+    endpoint.group = config.group;
+    endpoint.config_hash = config.config_hash();
+    endpoint.incarnation = incarnation;
+    // Known by introduction only (formation.rs).
+    endpoint.peer_incarnation = 0;
+    endpoint.interface = args.interface.clone();
+    endpoint.backend = backend(args.backend);
+    endpoint.offloads =
+        Offloads { broadcast: offloads.broadcast, fast_ack: offloads.fast_ack, quorum: offloads.quorum };
+    endpoint.hook = hook(args.hook);
+    endpoint.log_slots = config.log_slots;
+    endpoint.payload_bytes_max = Some(config.payload_bytes_max as usize);
+    endpoint.quorum_window = config.quorum_window;
+    endpoint
+}
+
+fn replica_config(config: &ClusterConfig, me: ReplicaId, incarnation: u32) -> ReplicaConfig {
+    const MS: u64 = 1_000_000;
+    let timeouts = &config.timeouts;
+    let mut replica = ReplicaConfig::new(me, config.replicas.len(), incarnation, config.config_hash());
+    replica.batching = match config.batching {
+        Batching::One => batcher::Batching::One,
+        Batching::Auto => batcher::Batching::Auto,
+    };
+    // The window is in ops and the slots are found by op: fewer ops than slots may be in flight (L1).
+    replica.window_ops = replica.window_ops.min(u64::from(config.quorum_window) / 2);
+    replica.commit_notice_delay_ns = timeouts.commit_notice_delay_ms * MS;
+    replica.heartbeat_ns = timeouts.heartbeat_interval_ms * MS;
+    replica.resend_ns = timeouts.resend_timeout_ms * MS;
+    replica.resend_max_ns = replica.resend_max_ns.max(replica.resend_ns);
+    replica
+}
+
+fn backend(choice: BackendChoice) -> Backend {
+    choice.as_str().parse().expect("the command line and the library use the same words")
+}
+
+fn hook(choice: HookChoice) -> Hook {
+    choice.as_str().parse().expect("the command line and the library use the same words")
 }

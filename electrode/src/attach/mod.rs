@@ -8,45 +8,8 @@ mod link;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use crate::config::TcMechanism;
 use crate::error::{Error, Result};
-
-/// Where the ingress program runs.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Hook {
-    /// Native XDP where the driver has it, TC ingress on virtual devices.
-    #[default]
-    Auto,
-    /// Native XDP.
-    Xdp,
-    /// Generic XDP.
-    XdpGeneric,
-    /// TC ingress: a tcx link, clsact before kernel 6.6.
-    Tc,
-}
-
-impl Hook {
-    /// Name on the command line and in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Xdp => "xdp",
-            Self::XdpGeneric => "xdp-generic",
-            Self::Tc => "tc",
-        }
-    }
-}
-
-impl std::str::FromStr for Hook {
-    type Err = String;
-
-    fn from_str(s: &str) -> std::result::Result<Self, String> {
-        [Self::Auto, Self::Xdp, Self::XdpGeneric, Self::Tc]
-            .into_iter()
-            .find(|h| h.name() == s)
-            .ok_or_else(|| format!("unknown hook `{s}`; there are auto, xdp, xdp-generic, tc"))
-    }
-}
 
 /// Direction of a TC program.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -55,29 +18,10 @@ pub(crate) enum Direction {
     Egress,
 }
 
-/// How TC programs are attached.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
-pub enum TcMechanism {
-    /// tcx where the kernel has it, else clsact.
-    #[default]
-    Auto,
-    /// A tcx link (kernel 6.6 and later).
-    Tcx,
-    /// A filter on a clsact qdisc.
-    Clsact,
-}
-
 /// A program on its hook; dropping it takes the program off.
 pub(crate) enum Attached {
     Link(#[allow(dead_code, reason = "held for its drop")] OwnedFd),
     Filter(#[allow(dead_code, reason = "held for its drop")] clsact::Filter),
-}
-
-impl Attached {
-    /// Whether the kernel takes the program off when this process dies.
-    pub(crate) fn dies_with_owner(&self) -> bool {
-        matches!(self, Self::Link(_))
-    }
 }
 
 /// Attaches a TC program to an interface, behind whoever is there already.

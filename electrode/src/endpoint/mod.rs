@@ -16,6 +16,7 @@ use zerocopy::IntoBytes;
 
 pub use self::leader::Round;
 pub use self::open::Choice;
+pub use self::wait::Patience;
 
 use self::follower::{Arrival, Follower, LastBatch};
 use self::leader::Leader;
@@ -46,11 +47,12 @@ pub enum Event<'a> {
         /// The batch, as the leader sent it.
         payload: &'a [u8],
     },
-    /// Follower: the leader's commit number, as far as the log is here (F10).
+    /// Follower: the leader's commit number grew (F10).
     Commit {
         /// View.
         view: View,
-        /// Every op up to here is committed.
+        /// Every op up to here is committed. What was not logged yet is not here yet: apply
+        /// `min(commit, last op logged)`.
         commit: OpNumber,
     },
     /// Follower: ops `have + 1 ..= missing` did not come, later ones did; ask the leader (L6).
@@ -288,6 +290,14 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Sends the application's own message to a member.
+    pub fn send_to_member(&mut self, to: ReplicaId, payload: &[u8]) -> Result<()> {
+        let Some(addr) = self.config.members.get(to.index()).copied() else {
+            return Err(Error::Config(format!("{to} is no member")));
+        };
+        self.send_message(addr, payload)
+    }
+
     /// Sends the application's own message to several members with one send.
     pub fn broadcast_message(&mut self, targets: ReplicaSet, payload: &[u8]) -> Result<()> {
         self.check_message(payload)?;
@@ -319,6 +329,11 @@ impl Endpoint {
         for peer in targets.difference(reached).iter() {
             self.socket.queue(&staged, self.config.members[peer.index()]);
         }
+    }
+
+    /// Peers that one carrier reaches now: those whose next hop is known. Empty without the offload.
+    pub fn reached_by_carrier(&self) -> ReplicaSet {
+        self.path.carrier(self.config.peers()).map_or(ReplicaSet::EMPTY, |(_, reached)| reached)
     }
 
     /// L7: peers that the carrier of the round ending in `op` did not reach; each is told once.
@@ -585,10 +600,9 @@ impl Endpoint {
                 });
             }
             GateState::Follow => {
-                // F10: in this epoch, as far as the log is here.
-                let seen = self.follower.commit.max(self.path.commit_seen(self.epoch));
-                self.follower.commit = seen;
-                let commit = seen.min(self.follower.held);
+                // F10: in this opening of the gate.
+                let commit = self.follower.commit.max(self.path.commit_seen(self.epoch));
+                self.follower.commit = commit;
                 if commit > self.commit_told {
                     self.commit_told = commit;
                     f(Event::Commit { view: self.view, commit });

@@ -1,7 +1,7 @@
 //! Opening an endpoint: the backend is chosen, and the reason kept.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::{Endpoint, Follower, LastBatch, Leader};
@@ -174,7 +174,11 @@ fn join_group(config: &EndpointConfig, interface: &Interface, unicast: &BatchSoc
         return Err(Error::Config("udp-multicast needs members on hosts of their own".into()));
     }
     multicast_options(unicast, own.ip(), interface)?;
-    let addr = (multicast_group(own.ip()), own.port()).into();
+    let mut addr: SocketAddr = (multicast_group(own.ip()), own.port()).into();
+    if let SocketAddr::V6(v6) = &mut addr {
+        // The group has link-local scope: it means nothing without the link.
+        v6.set_scope_id(interface.index);
+    }
     let group = BatchSocket::bind(addr, Calls::Batched).map_err(|source| Error::Bind { addr, source })?;
     let joined = match (addr.ip(), own.ip()) {
         (IpAddr::V4(group_ip), IpAddr::V4(own)) => group.socket().join_multicast_v4(&group_ip, &own),

@@ -195,6 +195,8 @@ impl Run {
             let members = &kernel.config.members;
             let from = self.datagram().from;
             rules::admit_voter(kernel.params.me, members, expected, self.header(), from)?;
+        } else if self.header().sender().is_none() {
+            return Err(Verdict::DropSource);
         }
         self.verify_checksum()?;
         rules::admit_leader_epoch(self.gate.epoch, self.header().leader_epoch())?;

@@ -16,6 +16,7 @@ pub(super) enum At {
     SwapAcked { expected: u64, tries: u32 },
     LoadVote,
     ReadRound { vote: u64 },
+    ReadVoters { round: RoundState },
     SwapVote { round: RoundState, tries: u32 },
     LoadQuorumBell,
     TakeQuorumBell { bell: u64 },
@@ -52,9 +53,15 @@ impl Run {
                     op: OpNumber(round.op),
                     view: View(round.view),
                     round_tag: round.round_tag,
-                    voters: ReplicaSet::from_mask(round.voters),
-                    threshold: round.threshold,
+                    voters: ReplicaSet::EMPTY,
+                    threshold: 0,
                 };
+                At::ReadVoters { round: state }.next()
+            }
+            At::ReadVoters { round: state } => {
+                let round = self.round(kernel);
+                let voters = ReplicaSet::from_mask(round.voters);
+                let state = RoundState { voters, threshold: round.threshold, ..state };
                 self.cast(state, kernel.params.swap_tries)
             }
             At::SwapVote { round, tries } => {

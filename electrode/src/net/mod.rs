@@ -6,7 +6,8 @@ mod netlink;
 mod next_hop;
 pub(crate) mod socket;
 
-pub(crate) use interface::{Interface, is_local};
+pub use interface::Interface;
+pub(crate) use interface::is_local;
 pub(crate) use netlink::Netlink;
 #[cfg(feature = "ebpf")]
 pub(crate) use next_hop::{NextHops, Watcher};

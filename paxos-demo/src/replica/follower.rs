@@ -4,10 +4,10 @@
 //! something was lost. Gaps are normal (a packet overtook another), so asking costs no timeout: the first
 //! sign of a gap asks, and each arrival that completes an answer asks for the next part.
 
-use super::{NEVER, Replica, Role};
+use super::{Fatal, NEVER, Replica, Role};
 use crate::arena::Arena;
 use crate::log::LogEntry;
-use crate::peer::PeerMessage;
+use crate::peer::{PeerMessage, Refusal};
 use electrode::types::{OpNumber, ReplicaId, View};
 
 /// What only a follower has.
@@ -24,6 +24,10 @@ pub(super) struct Follower {
     ask_at: u64,
     /// Current time between two questions without an answer.
     retry_ns: u64,
+    /// Every member holds this op: the log may forget what is applied of it.
+    stable: OpNumber,
+    /// Oldest op that the leader can send, if it said that it cannot send what was asked for.
+    leader_oldest: OpNumber,
 }
 
 impl Follower {
@@ -35,6 +39,8 @@ impl Follower {
             asked_upto: OpNumber(0),
             ask_at: NEVER,
             retry_ns,
+            stable: OpNumber(0),
+            leader_oldest: OpNumber(0),
         }
     }
 
@@ -106,8 +112,8 @@ impl Replica {
             self.counters.ignored += 1;
             return;
         };
-        debug_assert!(have >= self.log.last_op());
-        let asked = follower.asked_upto > self.log.last_op();
+        // An unanswered question covers the front of the gap; its answer triggers the next one.
+        let asked = follower.asked_upto > have.max(self.log.last_op());
         follower.exists = follower.exists.max(seen);
         if !asked {
             self.ask_for_missing();
@@ -116,20 +122,40 @@ impl Replica {
 
     /// The leader says that every member holds these ops: nobody will ask for them.
     pub(super) fn on_stable(&mut self, from: ReplicaId, view: View, op: OpNumber) {
-        if from != self.leader() || view != self.view || !matches!(self.role, Role::Follower(_)) {
-            self.counters.ignored += 1;
-            return;
+        let by_leader = from == self.leader() && view == self.view;
+        match &mut self.role {
+            Role::Follower(follower) if by_leader => {
+                follower.stable = follower.stable.max(op);
+                self.log.truncate_prefix(follower.stable.min(self.applied));
+            }
+            _ => self.counters.ignored += 1,
         }
-        self.log.truncate_prefix(op.min(self.applied));
+    }
+
+    /// The leader says that it no longer has what was asked for. That may answer a late copy of an old
+    /// question, and what is missing here may be in the kernel's log, not yet handed over. So it is the end
+    /// only if it still holds at the next tick, by when the fast path has handed over what it had.
+    pub(super) fn on_log_truncated(&mut self, from: ReplicaId, oldest: OpNumber) {
+        let by_leader = from == self.leader();
+        match &mut self.role {
+            Role::Follower(follower) if by_leader && self.log.last_op().next() < oldest => {
+                follower.leader_oldest = follower.leader_oldest.max(oldest);
+                follower.ask_at = follower.ask_at.min(self.now + self.config.repair_retry_ns);
+            }
+            _ => self.counters.ignored += 1,
+        }
     }
 
     pub(super) fn follower_tick(&mut self) {
         let Role::Follower(follower) = &mut self.role else { return };
         if self.now >= follower.ask_at {
-            self.ask_for_missing();
-            if let Role::Follower(follower) = &mut self.role {
-                follower.retry_ns = (follower.retry_ns * 2).min(self.config.resend_max_ns);
+            let oldest = follower.leader_oldest;
+            if self.log.last_op().next() < oldest {
+                let reason = Refusal::LogTruncated { oldest };
+                return self.stop(Fatal::TurnedAway { by: self.leader(), reason });
             }
+            follower.retry_ns = (follower.retry_ns * 2).min(self.config.resend_max_ns);
+            self.ask_for_missing();
         }
     }
 
@@ -155,8 +181,10 @@ impl Replica {
         let Role::Follower(follower) = &self.role else { return };
         let commit = follower.commit_heard.min(self.log.last_op());
         if commit > self.commit {
+            let stable = follower.stable;
             self.commit = commit;
             self.apply_committed();
+            self.log.truncate_prefix(stable.min(self.applied));
             self.log.shrink_to(self.config.log_bytes_max, self.applied);
         }
     }

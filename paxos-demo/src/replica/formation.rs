@@ -102,31 +102,24 @@ impl Replica {
         }
     }
 
-    /// Turned away. Whether that is the end depends on who says it: a newcomer cannot work without its
-    /// leader, a leader not without a quorum. A replica that is part of a group ignores who left it.
+    /// Turned away. Whether that is the end depends on who says it: a follower cannot work without its leader,
+    /// nor a leader without a quorum.
     pub(super) fn on_refused(&mut self, by: ReplicaId, mine: u32, reason: Refusal) {
         if mine != self.config.incarnation {
             self.counters.ignored += 1;
             return;
         }
-        let newcomer = matches!(self.role, Role::Forming);
         let first = !self.formation.refused_by.contains(by);
         let fatal = match reason {
-            // A late copy of an old answer can find this replica further than it was.
-            Refusal::LogTruncated { oldest } => {
-                let lost = matches!(self.role, Role::Follower(_)) && self.log.last_op().next() < oldest;
-                if !(lost && by == self.leader()) {
-                    self.counters.ignored += 1;
-                    return;
-                }
-                true
-            }
-            _ if !newcomer => false,
+            Refusal::LogTruncated { oldest } => return self.on_log_truncated(by, oldest),
+            // At any time: a leader that finds out late that it led before must not go on either (L11).
             Refusal::Restarted { .. } => by == self.leader() || self.config.me == self.leader(),
             Refusal::ConfigMismatch { .. } => {
                 self.formation.refused_by = self.formation.refused_by.with(by);
                 let left = self.config.members - self.formation.refused_by.len();
-                by == self.leader() || left < self.config.quorum()
+                let needed = by == self.leader() || left < self.config.quorum();
+                // One that is part of a group leaves it to the newcomer to stop.
+                needed && matches!(self.role, Role::Forming)
             }
         };
         if fatal {
@@ -166,7 +159,7 @@ impl Replica {
                 self.formation.hello_at = self.formation.hello_at.min(self.now + self.config.hello_ns);
                 self.outbox.push(Action::ExpectIncarnation { peer, incarnation });
                 if let Role::Leader(leader) = &mut self.role {
-                    leader.resender.introduce(self.now, peer);
+                    leader.resender.introduce(self.now, peer, self.log.last_op());
                 }
                 true
             }
@@ -207,10 +200,10 @@ impl Replica {
         self.last_normal_view = self.view;
         self.role = match role {
             GateRole::Lead => {
-                let mut leader = Leader::new(self.now, &self.config, self.commit);
+                let mut leader = Leader::new(self.now, &self.config);
                 for peer in ReplicaSet::all(self.config.members).without(self.config.me).iter() {
                     if self.formation.incarnation(peer).is_some() {
-                        leader.resender.introduce(self.now, peer);
+                        leader.resender.introduce(self.now, peer, self.log.last_op());
                     }
                 }
                 Role::Leader(Box::new(leader))

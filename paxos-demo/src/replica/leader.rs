@@ -22,8 +22,6 @@ pub(super) struct Leader {
     /// Last op of each batch that is not committed.
     rounds: VecDeque<OpNumber>,
     pub(super) resender: Resender,
-    /// Commit number that the followers were last told.
-    told_commit: OpNumber,
     /// When the followers are told of a commit that no Prepare took along.
     notice_at: u64,
     /// When the followers hear from this leader again, whatever happens.
@@ -37,13 +35,12 @@ pub(super) struct Leader {
 }
 
 impl Leader {
-    pub(super) fn new(now: u64, config: &ReplicaConfig, commit: OpNumber) -> Self {
+    pub(super) fn new(now: u64, config: &ReplicaConfig) -> Self {
         Self {
             batcher: Batcher::new(config.batching, config.payload_bytes_max),
             in_flight: InFlight::default(),
             rounds: VecDeque::new(),
             resender: Resender::new(config),
-            told_commit: commit,
             notice_at: NEVER,
             heartbeat_at: now + config.heartbeat_ns,
             told_stable: OpNumber(0),
@@ -56,9 +53,8 @@ impl Leader {
         self.notice_at.min(self.heartbeat_at).min(self.housekeeping_at).min(self.resender.deadline())
     }
 
-    /// The followers are told `commit` by the packet that leaves now.
-    fn told(&mut self, now: u64, commit: OpNumber, config: &ReplicaConfig) {
-        self.told_commit = commit;
+    /// The packet that leaves now tells the followers what is committed.
+    fn told(&mut self, now: u64, config: &ReplicaConfig) {
         self.notice_at = NEVER;
         self.heartbeat_at = now + config.heartbeat_ns;
     }
@@ -113,8 +109,13 @@ impl Replica {
     }
 
     fn lead_request(&mut self, from: SocketAddr, request: ClientRequest<'_>) {
-        let Role::Leader(leader) = &mut self.role else { return };
         let ClientRequest { client, request: number, command } = request;
+        if number == 0 || command.len() > self.config.command_bytes_max() || Command::parse(command).is_err()
+        {
+            self.counters.requests_bad += 1;
+            return self.answer(from, request, ReplyStatus::BadRequest);
+        }
+        let Role::Leader(leader) = &mut self.role else { return };
 
         // What is in flight is newer than what the table knows, so it is asked first.
         match leader.in_flight.lookup(client, number, from) {
@@ -146,11 +147,6 @@ impl Replica {
                 }
             },
         }
-        if number == 0 || command.len() > self.config.command_bytes_max() || Command::parse(command).is_err()
-        {
-            self.counters.requests_bad += 1;
-            return self.answer(from, request, ReplyStatus::BadRequest);
-        }
         // One bound for what waits and what is in flight: the round slots of the fast path (L1).
         let uncommitted = self.log.last_op().0 - self.commit.0 + leader.batcher.queued_ops();
         if uncommitted >= self.config.window_ops {
@@ -179,7 +175,7 @@ impl Replica {
             self.log.append(entry).expect("numbered to continue the log");
             leader.rounds.push_back(last);
             leader.resender.sent(self.now);
-            leader.told(self.now, self.commit, &self.config);
+            leader.told(self.now, &self.config);
             if leader.housekeeping_at == NEVER {
                 leader.housekeeping_at = self.now + self.config.heartbeat_ns;
             }
@@ -193,7 +189,7 @@ impl Replica {
         let Role::Leader(leader) = &mut self.role else { return };
         self.counters.resends += leader.resender.tick(now, &self.log, self.commit, &mut self.outbox);
         if now >= leader.notice_at || now >= leader.heartbeat_at {
-            leader.told(now, self.commit, &self.config);
+            leader.told(now, &self.config);
             self.counters.commit_notices += 1;
             self.outbox.push(Action::CommitNotice { commit: self.commit });
         }
@@ -235,8 +231,12 @@ impl Replica {
             return;
         }
         let oldest = self.log.first_op();
-        if have.next() < oldest && upto >= have.next() {
-            // Either a late copy of an old question, or the follower is lost; it knows which.
+        if have.next() < oldest {
+            if leader.resender.acked_by(from).next() >= oldest {
+                // A late copy: what it asked for has been acknowledged since.
+                self.counters.ignored += 1;
+                return;
+            }
             let reason = Refusal::LogTruncated { oldest };
             let incarnation = self.formation.incarnation(from).expect("checked on arrival");
             return self.outbox.send(from, PeerMessage::Refused { incarnation, reason });

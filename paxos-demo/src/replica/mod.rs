@@ -22,6 +22,8 @@ mod follower;
 mod formation;
 mod leader;
 mod resend;
+#[cfg(test)]
+mod tests;
 
 pub use action::{Action, BatchFlaw, Fatal, GateRole, Warning};
 pub use config::{CLIENT_SESSIONS_MAX, ReplicaConfig, ReplicaConfigError, WINDOW_OPS};

@@ -63,12 +63,14 @@ impl Resender {
         }
     }
 
-    /// A member introduced itself: it may need everything.
-    pub(super) fn introduce(&mut self, now: u64, peer: ReplicaId) {
+    /// A member introduced itself: if there is a log, it needs all of it.
+    pub(super) fn introduce(&mut self, now: u64, peer: ReplicaId, last_op: OpNumber) {
         let due = now + self.interval_ns;
         let peer = &mut self.peers[peer.index()];
         peer.known = true;
-        peer.due = peer.due.min(due);
+        if last_op > peer.acked {
+            peer.due = peer.due.min(due);
+        }
     }
 
     /// The library's maximum for a member; it only grows.
@@ -91,6 +93,11 @@ impl Resender {
 
     pub(super) fn deadline(&self) -> u64 {
         self.peers.iter().map(|peer| peer.due).min().unwrap_or(NEVER)
+    }
+
+    /// Highest op that a member acknowledged.
+    pub(super) fn acked_by(&self, peer: ReplicaId) -> OpNumber {
+        self.peers[peer.index()].acked
     }
 
     /// Everybody holds this op and all before it.

@@ -90,6 +90,9 @@ macro_rules! peer_words {
 /// `elec_control`: gate, doorbells, per-peer words.
 pub(super) struct Control(Mapping);
 
+// SAFETY: its methods hand out atomics only.
+unsafe impl Sync for Control {}
+
 impl Control {
     pub(super) fn new(map: MapHandle) -> Result<Self> {
         Mapping::new(map).map(Self)

@@ -18,8 +18,8 @@ use self::memory::{Config, Control, Rounds, Slots};
 use self::object::{Object, address_bytes};
 use super::{FastPath, Logged, Opening, RoundSlot, Wake};
 use crate::abi::Verdict;
-use crate::attach::{self, Attached, Direction, Hook, TcMechanism};
-use crate::config::{Acks, EndpointConfig};
+use crate::attach::{self, Attached, Direction};
+use crate::config::{Acks, EndpointConfig, Hook, TcMechanism};
 use crate::error::{Error, Result};
 use crate::net::{Interface, NextHops, Watcher};
 use crate::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
@@ -41,9 +41,6 @@ pub(crate) fn carrier_address(own: SocketAddr) -> SocketAddr {
 }
 
 struct HopWords(Arc<Control>);
-
-// SAFETY: Control's methods hand out atomics only.
-unsafe impl Sync for Control {}
 
 impl NextHops for HopWords {
     fn set(&self, peer: usize, word: u64) {

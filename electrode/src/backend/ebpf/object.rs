@@ -1,22 +1,18 @@
 //! Loading the programs for one endpoint: constants and map sizes in, descriptors out.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Once;
 
 use electrode_bpf::{ElectrodeSkelBuilder, types::elec_params};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{MapCore, MapHandle};
+use libbpf_rs::{MapHandle, PrintLevel};
 
 use super::layout::SLOT_HEADER_BYTES;
 use crate::error::{Error, Result};
-
-/// What the programs are loaded with.
-#[derive(Clone, Debug)]
-pub(crate) struct Params {
-    pub params: elec_params,
-    pub bell_needed: bool,
-}
 
 /// Programs and maps of one endpoint. Dropping it frees both, unless a link still holds a program.
 pub(crate) struct Object {
@@ -40,19 +36,49 @@ pub(crate) fn address_bytes(addr: &SocketAddr) -> [u8; 16] {
     }
 }
 
+thread_local! {
+    /// The last lines that libbpf printed on this thread: the verifier's reasons are nowhere else.
+    static PRINTED: RefCell<VecDeque<String>> = const { RefCell::new(VecDeque::new()) };
+}
+
+const PRINTED_LINES_MAX: usize = 12;
+
+fn keep(_: PrintLevel, text: String) {
+    PRINTED.with_borrow_mut(|printed| {
+        for line in text.lines() {
+            if printed.len() == PRINTED_LINES_MAX {
+                printed.pop_front();
+            }
+            printed.push_back(line.to_owned());
+        }
+    });
+}
+
+/// Keeps libbpf's messages for errors instead of printing them.
+pub(crate) fn quiet_libbpf() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        libbpf_rs::set_print(Some((PrintLevel::Warn, keep)));
+    });
+}
+
 fn failed(what: &str, error: &libbpf_rs::Error) -> Error {
+    let printed = PRINTED.with_borrow_mut(|lines| lines.drain(..).collect::<Vec<_>>().join("\n  "));
+    let reason = if printed.is_empty() { format!("{error:#}") } else { format!("{error:#}\n  {printed}\n ") };
     let hint = match error.kind() {
         libbpf_rs::ErrorKind::PermissionDenied => {
             "run as root, or grant CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; `elecctl doctor` tells what is missing"
         }
         _ => "`elecctl doctor` tells what this kernel can do; backend `udp` needs none of it",
     };
-    Error::Kernel { what: what.into(), reason: format!("{error:#}"), hint: hint.into() }
+    Error::Kernel { what: what.into(), reason, hint: hint.into() }
 }
 
 impl Object {
     /// Loads all programs. Fails with what the verifier or the kernel said.
     pub(crate) fn load(params: &elec_params) -> Result<Self> {
+        quiet_libbpf();
+        PRINTED.with_borrow_mut(VecDeque::clear);
         let mut storage = MaybeUninit::uninit();
         let builder = ElectrodeSkelBuilder::default();
         let mut open = builder.open(&mut storage).map_err(|e| failed("open the BPF object", &e))?;
@@ -86,32 +112,5 @@ impl Object {
             counters: map(&maps.elec_counters)?,
             bell: map(&maps.elec_bell)?,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loads() {
-        if !crate::privileged("object::loads") {
-            return;
-        }
-        for ipv6 in [0, 1] {
-            let params = elec_params {
-                slots: 16,
-                slot_payload_bytes: 1392,
-                window: 16,
-                members: 5,
-                ipv6,
-                offload_broadcast: 1,
-                offload_fast_ack: 1,
-                offload_quorum: 1,
-                ..Default::default()
-            };
-            let o = Object::load(&params).unwrap_or_else(|e| panic!("{e}"));
-            assert_eq!(o.slots.max_entries(), 16);
-        }
     }
 }

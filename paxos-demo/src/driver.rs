@@ -1,0 +1,233 @@
+//! One driver for both backends: the endpoint's events go into the replica, its actions come back out.
+//!
+//! A single thread polls, acts and sleeps. How long a follower sleeps is what keeps it cheap: while the
+//! kernel acknowledges for it, it looks at the log a few hundred times a second whatever the load.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use electrode::clock::monotonic_ns;
+use electrode::types::{OpNumber, ReplicaSet};
+use electrode::{Endpoint, Event, Patience, Round};
+
+use crate::codec;
+use crate::message::{self, Packet};
+use crate::node::{Node, NodeStatus};
+use crate::replica::{Action, Fatal, GateRole, Replica};
+
+/// Datagrams taken between two looks at the replica's actions.
+const POLL_BUDGET: usize = 256;
+/// A follower under load looks at its log so often.
+const FOLLOWER_TICK: Duration = Duration::from_millis(4);
+/// Looks without news after which a follower counts as idle and wants to be woken instead.
+const QUIET_TICKS: u32 = 8;
+/// Longest sleep: signals are noticed within it.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
+/// A follower is woken before its tick when this part of the kernel log is full.
+const LOG_PART: u64 = 4;
+/// Warnings of one kind are printed once in so many nanoseconds.
+const WARN_EVERY_NS: u64 = 1_000_000_000;
+
+/// Why a replica ends.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The endpoint failed.
+    #[error(transparent)]
+    Endpoint(#[from] electrode::Error),
+    /// The replica can do no more.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
+/// A replica with its endpoint.
+pub struct Driver {
+    endpoint: Endpoint,
+    replica: Replica,
+    incarnation: u32,
+    peers: ReplicaSet,
+    members: usize,
+    log_slots: u64,
+    quiet: u32,
+    /// Status requests to answer: asker and nonce.
+    asked: VecDeque<(std::net::SocketAddr, u64)>,
+    scratch: Vec<u8>,
+    warned_at: u64,
+}
+
+impl Driver {
+    /// Joins an open endpoint and a fresh replica.
+    pub fn new(endpoint: Endpoint, replica: Replica, log_slots: u32) -> Self {
+        let config = replica.config();
+        let (me, members, incarnation) = (config.me, config.members, config.incarnation);
+        Self {
+            endpoint,
+            incarnation,
+            peers: ReplicaSet::all(members).without(me),
+            members,
+            log_slots: log_slots.into(),
+            replica,
+            quiet: 0,
+            asked: VecDeque::new(),
+            scratch: Vec::new(),
+            warned_at: 0,
+        }
+    }
+
+    /// Runs until `stop` is set.
+    pub fn run(&mut self, stop: &Arc<AtomicBool>) -> Result<(), DriverError> {
+        while !stop.load(Ordering::Relaxed) {
+            let events = self.poll()?;
+            self.tick();
+            self.act()?;
+            self.answer_status()?;
+            self.sleep(events)?;
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Result<usize, DriverError> {
+        let now = monotonic_ns();
+        let Self { endpoint, replica, asked, warned_at, .. } = self;
+        let events = endpoint.elec_poll_message(POLL_BUDGET, &mut |event| match event {
+            Event::Logged { view, first, last, payload } => {
+                replica.on_logged(now, view, first, last, OpNumber(0), payload);
+            }
+            Event::Commit { view, commit } => replica.on_commit(view, commit),
+            Event::Quorum { last, .. } => replica.on_quorum(now, last),
+            Event::Gap { have, missing } => replica.on_gap(now, have, missing),
+            Event::Message { from, sender, incarnation, payload } => match Packet::parse(payload) {
+                Ok(Packet::Request(request)) => replica.on_request(now, from, request),
+                Ok(Packet::Peer(bytes)) => {
+                    if let (Some(sender), Ok(message)) = (sender, codec::decode(bytes)) {
+                        replica.on_peer_message(now, sender, incarnation, message);
+                    }
+                }
+                Ok(Packet::StatusRequest { nonce }) => asked.push_back((from, nonce)),
+                // Replies are for clients; what is malformed was counted by nobody's wish.
+                Ok(Packet::Reply(_) | Packet::StatusReply { .. }) | Err(_) => {}
+            },
+            Event::Misconfigured { from, config_hash } => {
+                if now.saturating_sub(*warned_at) >= WARN_EVERY_NS {
+                    *warned_at = now;
+                    eprintln!(
+                        "warning: {from} has another configuration (hash {config_hash:#018x}): not heard; \
+                         give every member the same cluster.toml"
+                    );
+                }
+            }
+            _ => {}
+        })?;
+        Ok(events)
+    }
+
+    fn tick(&mut self) {
+        let now = monotonic_ns();
+        if self.replica.next_deadline().is_some_and(|at| at <= now) {
+            if self.replica.is_leading() {
+                for peer in self.peers.iter() {
+                    self.replica.on_acked(peer, self.endpoint.acked(peer));
+                }
+            }
+            self.replica.on_tick(now);
+        }
+    }
+
+    /// A round of this replica's log: one tag for all, for its acks are cumulative (F9).
+    fn round(&self, first: OpNumber, last: OpNumber, commit: OpNumber) -> Round {
+        Round {
+            first,
+            last,
+            commit,
+            tag: 0,
+            targets: self.peers,
+            voters: self.peers,
+            // A majority of all, of which the leader is one (L4).
+            threshold: (self.members / 2) as u32,
+            independent: false,
+        }
+    }
+
+    fn act(&mut self) -> Result<(), DriverError> {
+        while let Some(action) = self.replica.next_action() {
+            match action {
+                Action::Prepare { first, last, commit, payload } => {
+                    let round = self.round(first, last, commit);
+                    self.endpoint.elec_broadcast(&round, &payload)?;
+                }
+                Action::Resend { first, last, commit, payload, targets } => {
+                    let round = self.round(first, last, commit);
+                    self.endpoint.resend(&round, targets, &payload)?;
+                }
+                Action::CommitNotice { commit } => self.endpoint.send_commit(commit, self.peers)?,
+                Action::Send { to, message } => {
+                    self.endpoint.send_to_member(to, &codec::encode(&message))?;
+                }
+                Action::Reply { to, bytes } => self.endpoint.send_message(to, &bytes)?,
+                Action::OpenGate { role, view, leader, last_op, .. } => {
+                    match role {
+                        GateRole::Lead => self.endpoint.lead(view, last_op)?,
+                        GateRole::Follow => self.endpoint.follow(view, leader, last_op)?,
+                    };
+                }
+                Action::ExpectIncarnation { peer, incarnation } => {
+                    self.endpoint.expect_incarnation(peer, incarnation);
+                }
+                Action::Warn(warning) => eprintln!("warning: {warning}"),
+                Action::Fatal(fatal) => {
+                    // What is queued tells the others why.
+                    self.endpoint.flush()?;
+                    return Err(fatal.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_status(&mut self) -> Result<(), DriverError> {
+        while let Some((to, nonce)) = self.asked.pop_front() {
+            let status = self.status()?;
+            let json = serde_json::to_vec(&status).expect("numbers and strings");
+            self.scratch.clear();
+            message::encode_status_reply(nonce, &json, &mut self.scratch);
+            self.endpoint.send_message(to, &self.scratch)?;
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Result<NodeStatus, DriverError> {
+        let choice = self.endpoint.choice();
+        Ok(NodeStatus {
+            replica: self.replica.status(),
+            node: Node {
+                pid: std::process::id(),
+                incarnation: self.incarnation,
+                backend: choice.backend.to_owned(),
+                hook: choice.hook.to_owned(),
+                fallback: choice.reason.clone(),
+                syscalls: self.endpoint.stats()?.syscalls(),
+            },
+        })
+    }
+
+    fn sleep(&mut self, events: usize) -> Result<(), DriverError> {
+        let now = monotonic_ns();
+        let until_deadline = self
+            .replica
+            .next_deadline()
+            .map_or(SLEEP_MAX, |at| Duration::from_nanos(at.saturating_sub(now)).min(SLEEP_MAX));
+        self.quiet = if events > 0 { 0 } else { self.quiet.saturating_add(1) };
+        // Leaders and idle followers are woken; a busy follower comes by itself.
+        let busy_follower = !self.replica.is_leading() && self.quiet < QUIET_TICKS;
+        let (timeout, patience) = if busy_follower {
+            (until_deadline.min(FOLLOWER_TICK), Patience::Batch(self.log_slots / LOG_PART))
+        } else {
+            (until_deadline, Patience::Eager)
+        };
+        if timeout.is_zero() {
+            return Ok(());
+        }
+        Ok(self.endpoint.wait(timeout, patience)?)
+    }
+}

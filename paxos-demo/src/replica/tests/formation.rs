@@ -1,0 +1,217 @@
+//! How a group forms, and who may join it.
+
+use super::*;
+
+fn send(to: u8, message: PeerMessage) -> Action {
+    Action::Send { to: id(to), message }
+}
+
+fn hello_to(to: u8) -> Action {
+    send(to, PeerMessage::Hello { config_hash: HASH })
+}
+
+fn welcome_to(to: u8) -> Action {
+    send(to, PeerMessage::Welcome { config_hash: HASH, incarnation: life(to) })
+}
+
+fn expect(peer: u8) -> Action {
+    Action::ExpectIncarnation { peer: id(peer), incarnation: life(peer) }
+}
+
+fn open(role: GateRole) -> Action {
+    Action::OpenGate { role, view: View(0), leader: id(0), last_op: op(0), commit: op(0) }
+}
+
+fn refused(replica: &mut Replica, by: u8, reason: Refusal) -> Vec<Action> {
+    let me = replica.config().incarnation;
+    replica.on_peer_message(0, id(by), life(by), PeerMessage::Refused { incarnation: me, reason });
+    drain(replica)
+}
+
+fn fatal(actions: &[Action]) -> String {
+    let [Action::Fatal(fatal)] = actions else { panic!("{actions:?}") };
+    fatal.to_string()
+}
+
+#[test]
+fn a_leader_opens_when_everybody_is_there() {
+    let mut replica = Replica::new(0, config(0, 3)).unwrap();
+    assert_eq!(drain(&mut replica), [hello_to(1), hello_to(2)]);
+    hello(&mut replica, 0, 2);
+    assert_eq!(drain(&mut replica), [expect(2), welcome_to(2)]);
+    assert!(!replica.is_leading(), "a quorum, but the third may be on its way");
+    hello(&mut replica, 0, 1);
+    assert_eq!(drain(&mut replica), [expect(1), welcome_to(1), open(GateRole::Lead)]);
+}
+
+#[test]
+fn a_leader_does_not_wait_for_a_dead_minority() {
+    let mut replica = Replica::new(0, config(0, 5)).unwrap();
+    hello(&mut replica, 0, 1);
+    replica.on_tick(10_000 * MS);
+    assert!(!replica.is_leading(), "two of five");
+    hello(&mut replica, 10_000 * MS, 2);
+    drain(&mut replica);
+    replica.on_tick(10_199 * MS);
+    assert!(!replica.is_leading());
+    replica.on_tick(10_200 * MS);
+    assert!(drain(&mut replica).contains(&open(GateRole::Lead)));
+    // A member that comes later is added.
+    hello(&mut replica, 10_300 * MS, 4);
+    assert_eq!(drain(&mut replica), [expect(4), welcome_to(4)]);
+}
+
+#[test]
+fn a_follower_opens_when_it_knows_its_leader() {
+    let mut replica = Replica::new(0, config(1, 3)).unwrap();
+    drain(&mut replica);
+    hello(&mut replica, 0, 2);
+    assert_eq!(drain(&mut replica), [expect(2), welcome_to(2)]);
+    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(1) };
+    replica.on_peer_message(0, id(0), life(0), welcome);
+    assert_eq!(drain(&mut replica), [expect(0), open(GateRole::Follow)]);
+}
+
+#[test]
+fn hellos_are_repeated_until_welcomed_and_ever_more_rarely() {
+    let mut replica = Replica::new(0, config(1, 3)).unwrap();
+    drain(&mut replica);
+    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(1) };
+    replica.on_peer_message(0, id(2), life(2), welcome.clone());
+    drain(&mut replica);
+    let mut at = 0;
+    for wait in [20, 40, 80, 160, 320, 640, 1000, 1000] {
+        at += wait * MS;
+        assert_eq!(replica.next_deadline(), Some(at));
+        replica.on_tick(at);
+        assert_eq!(drain(&mut replica), [hello_to(0)]);
+    }
+    replica.on_peer_message(at, id(0), life(0), welcome);
+    assert_eq!(replica.next_deadline(), None);
+}
+
+#[test]
+fn a_welcome_to_an_earlier_life_is_not_for_this_one() {
+    let mut replica = Replica::new(0, config(1, 3)).unwrap();
+    drain(&mut replica);
+    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(1) - 1 };
+    replica.on_peer_message(0, id(0), life(0), welcome);
+    let reason = Refusal::Restarted { known: 3 };
+    let refused = PeerMessage::Refused { incarnation: life(1) - 1, reason };
+    replica.on_peer_message(0, id(0), life(0), refused);
+    assert_eq!(drain(&mut replica), []);
+}
+
+#[test]
+fn a_restarted_follower_is_turned_away_and_stops() {
+    let mut leader = leading(3);
+    let (old, new) = (life(1), life(1) + 5);
+    leader.on_peer_message(0, id(1), new, PeerMessage::Hello { config_hash: HASH });
+    let warning = Warning::PeerRestarted { peer: id(1), known: old, now: new };
+    let reason = Refusal::Restarted { known: old };
+    let refusal = PeerMessage::Refused { incarnation: new, reason };
+    assert_eq!(drain(&mut leader), [Action::Warn(warning), send(1, refusal.clone())]);
+
+    let mut restarted = Replica::new(0, ReplicaConfig { incarnation: new, ..config(1, 3) }).unwrap();
+    drain(&mut restarted);
+    restarted.on_peer_message(0, id(0), life(0), refusal);
+    let text = fatal(&drain(&mut restarted));
+    assert!(
+        text.contains("turned away by replica 0") && text.contains("recovery is not implemented"),
+        "{text}"
+    );
+}
+
+/// A late Hello of the leader made it follow before it was turned away.
+#[test]
+fn a_restarted_follower_stops_even_after_it_opened() {
+    let mut restarted = following(3);
+    fatal(&refused(&mut restarted, 0, Refusal::Restarted { known: 1 }));
+}
+
+#[test]
+fn a_restarted_leader_is_turned_away_and_stops() {
+    let mut follower = following(3);
+    let new = life(0) + 5;
+    follower.on_peer_message(0, id(0), new, PeerMessage::Hello { config_hash: HASH });
+    let reason = Refusal::Restarted { known: life(0) };
+    let refusal = send(0, PeerMessage::Refused { incarnation: new, reason });
+    assert_eq!(drain(&mut follower)[1..], [refusal]);
+
+    // Whether it is still looking for a quorum or has found one that did not know it (L11).
+    let mut forming = Replica::new(0, config(0, 3)).unwrap();
+    drain(&mut forming);
+    fatal(&refused(&mut forming, 2, reason));
+    fatal(&refused(&mut leading(3), 2, reason));
+}
+
+#[test]
+fn a_restart_before_anything_was_acknowledged_costs_nothing() {
+    let mut leader = Replica::new(0, config(0, 5)).unwrap();
+    hello(&mut leader, 0, 1);
+    drain(&mut leader);
+    let hello = PeerMessage::Hello { config_hash: HASH };
+    leader.on_peer_message(0, id(1), life(1) + 1, hello.clone());
+    let expected = Action::ExpectIncarnation { peer: id(1), incarnation: life(1) + 1 };
+    assert_eq!(drain(&mut leader)[0], expected);
+    // The old life's Hello comes late: it does not bring it back.
+    leader.on_peer_message(0, id(1), life(1), hello.clone());
+    assert!(matches!(drain(&mut leader)[..], [Action::Send { message: PeerMessage::Refused { .. }, .. }]));
+
+    // Followers owe each other nothing.
+    let mut follower = following(3);
+    for incarnation in [7, 8] {
+        follower.on_peer_message(0, id(2), incarnation, hello.clone());
+        let expected = Action::ExpectIncarnation { peer: id(2), incarnation };
+        assert_eq!(drain(&mut follower)[0], expected);
+    }
+}
+
+#[test]
+fn another_configuration_is_turned_away_with_both_hashes() {
+    let mut leader = leading(3);
+    let hello = PeerMessage::Hello { config_hash: 0xbad };
+    for warnings in [1, 0] {
+        leader.on_peer_message(0, id(1), life(1), hello.clone());
+        let actions = drain(&mut leader);
+        assert_eq!(actions.len(), warnings + 1, "a warning once, an answer always");
+        let reason = Refusal::ConfigMismatch { theirs: HASH, yours: 0xbad };
+        let refused = PeerMessage::Refused { incarnation: life(1), reason };
+        assert_eq!(actions[warnings], send(1, refused));
+    }
+}
+
+#[test]
+fn whoever_cannot_work_with_its_configuration_stops() {
+    let reason = Refusal::ConfigMismatch { theirs: 0xbad, yours: HASH };
+
+    let mut follower = Replica::new(0, config(1, 5)).unwrap();
+    drain(&mut follower);
+    assert!(matches!(refused(&mut follower, 2, reason)[..], [Action::Warn(Warning::TurnedAway { .. })]));
+    assert!(refused(&mut follower, 2, reason).is_empty(), "once is enough");
+    let text = fatal(&refused(&mut follower, 0, reason));
+    assert!(text.contains("0x0000000000000bad") && text.contains("0x0000000000c0ffee"), "{text}");
+
+    // A leader can do without some of its followers, but not without a quorum.
+    let mut leader = Replica::new(0, config(0, 5)).unwrap();
+    drain(&mut leader);
+    for by in [1, 2] {
+        assert!(matches!(refused(&mut leader, by, reason)[..], [Action::Warn(_)]));
+    }
+    fatal(&refused(&mut leader, 3, reason));
+
+    // A group that works does not let a stranger stop it.
+    let mut leader = leading(3);
+    for by in [1, 2] {
+        assert!(matches!(refused(&mut leader, by, reason)[..], [Action::Warn(_)]));
+    }
+    assert!(leader.is_leading());
+}
+
+#[test]
+fn requests_before_the_group_has_formed_are_put_off() {
+    let mut replica = Replica::new(0, config(0, 3)).unwrap();
+    drain(&mut replica);
+    ask(&mut replica, 0, 1, 1, &get());
+    assert_eq!(replies(&drain(&mut replica)), [(1, ReplyStatus::TryAgain, vec![])]);
+}

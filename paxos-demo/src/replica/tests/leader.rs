@@ -1,0 +1,249 @@
+//! Requests become ops, ops become Prepares, quorums become replies.
+
+use super::*;
+use crate::batcher::Batching;
+
+#[test]
+fn a_request_is_prepared_at_once_and_answered_on_its_quorum() {
+    let mut replica = leading(3);
+    let command = set("v");
+    ask(&mut replica, 0, 7, 1, &command);
+    let expected =
+        Action::Prepare { first: op(1), last: op(1), commit: op(0), payload: payload(&[(7, 1, &command)]) };
+    assert_eq!(drain(&mut replica), [expected]);
+    assert_eq!(replica.status().applied, op(0), "nothing is applied before its quorum");
+
+    replica.on_quorum(0, op(1));
+    assert_eq!(replies(&drain(&mut replica)), [(7, ReplyStatus::Ok, vec![1])]);
+    ask(&mut replica, 0, 8, 1, &get());
+    drain(&mut replica);
+    replica.on_quorum(0, op(2));
+    assert_eq!(replies(&drain(&mut replica)), [(8, ReplyStatus::Ok, b"\x02v".to_vec())]);
+}
+
+#[test]
+fn a_group_of_one_works() {
+    let mut replica = leading(1);
+    ask(&mut replica, 0, 1, 1, &set("v"));
+    assert_eq!(prepares(&drain(&mut replica)), [(1, 1)]);
+    replica.on_quorum(0, op(1));
+    assert_eq!(replies(&drain(&mut replica)).len(), 1);
+    replica.on_tick(50 * MS);
+    assert_eq!(replica.status().log_bytes, 0);
+}
+
+#[test]
+fn every_kind_of_repetition_has_its_answer() {
+    let mut replica = leading(3);
+    ask(&mut replica, 0, 1, 1, &set("a"));
+    assert_eq!(prepares(&drain(&mut replica)), [(1, 1)]);
+
+    // In flight: nothing happens, but the reply goes to where the client is now.
+    let again = ClientRequest { client: 1, request: 1, command: &set("a") };
+    replica.on_request(0, address(99), again);
+    assert_eq!(drain(&mut replica), []);
+    replica.on_quorum(0, op(1));
+    assert_eq!(replies(&drain(&mut replica)), [(99, ReplyStatus::Ok, vec![1])]);
+
+    // Committed: the cached reply, and no second op.
+    ask(&mut replica, 0, 1, 1, &set("a"));
+    assert_eq!(replies(&drain(&mut replica)), [(1, ReplyStatus::Ok, vec![1])]);
+    assert_eq!(replica.status().last_op, op(1));
+
+    // Older than that: the client has moved on.
+    ask(&mut replica, 0, 1, 2, &set("b"));
+    drain(&mut replica);
+    ask(&mut replica, 0, 1, 1, &set("a"));
+    assert_eq!(drain(&mut replica), []);
+    replica.on_quorum(0, op(2));
+    drain(&mut replica);
+    ask(&mut replica, 0, 1, 1, &set("a"));
+    assert_eq!(drain(&mut replica), []);
+    assert_eq!(replica.status().last_op, op(2));
+}
+
+#[test]
+fn what_the_table_forgot_is_not_executed_again() {
+    let mut replica = leading_with(ReplicaConfig { client_sessions_max: 1, ..config(0, 3) });
+    for (at, client) in [(1, 10), (2, 11)] {
+        ask(&mut replica, 0, client, 1, &set("v"));
+        drain(&mut replica);
+        replica.on_quorum(0, op(at));
+    }
+    drain(&mut replica);
+    ask(&mut replica, 0, 10, 2, &set("v"));
+    assert_eq!(replies(&drain(&mut replica)), [(10, ReplyStatus::SessionUnknown, vec![])]);
+}
+
+#[test]
+fn nonsense_is_refused_before_it_gets_an_op() {
+    let mut replica = leading(3);
+    let too_long = set(&"x".repeat(400 - 32 - 3));
+    for (request, command) in [(1, &b"nonsense"[..]), (1, &too_long), (0, &set("v"))] {
+        ask(&mut replica, 0, 1, request, command);
+        assert_eq!(replies(&drain(&mut replica)), [(1, ReplyStatus::BadRequest, vec![])]);
+    }
+    // The longest that is accepted can be read back.
+    let longest = "x".repeat(400 - 32 - 3 - 1);
+    ask(&mut replica, 0, 1, 1, &set(&longest));
+    replica.next_action();
+    replica.on_quorum(0, op(1));
+    ask(&mut replica, 0, 1, 2, &get());
+    drain(&mut replica);
+    replica.on_quorum(0, op(2));
+    let actions = drain(&mut replica);
+    assert_eq!(replies(&actions)[0].2.len(), longest.len() + 1);
+    assert!(matches!(&actions[0], Action::Reply { bytes, .. } if bytes.len() <= 400));
+}
+
+#[test]
+fn others_are_told_who_leads() {
+    let mut replica = following(3);
+    replica.on_request(0, address(5), ClientRequest { client: 5, request: 1, command: &set("v") });
+    let [Action::Reply { bytes, .. }] = &drain(&mut replica)[..] else { panic!() };
+    let Ok(Packet::Reply(reply)) = Packet::parse(bytes) else { panic!() };
+    assert_eq!((reply.status, reply.leader, reply.request), (ReplyStatus::NotLeader, id(0), 1));
+}
+
+#[test]
+fn auto_batches_what_waits_while_the_pipeline_is_full() {
+    let mut replica = leading_with(ReplicaConfig { pipeline_batches: 2, ..config(0, 3) });
+    for client in 1..=2 {
+        ask(&mut replica, 0, client, 1, &get());
+        assert_eq!(prepares(&drain(&mut replica)), [(client, client)], "no delay while there is room");
+    }
+    for client in 3..=6 {
+        ask(&mut replica, 0, client, 1, &get());
+        assert_eq!(drain(&mut replica), []);
+    }
+    replica.on_quorum(0, op(1));
+    assert_eq!(prepares(&drain(&mut replica)), [(3, 6)]);
+    // Many at once, and then the question what to do: one batch, as far as a payload holds them.
+    replica.on_quorum(0, op(6));
+    for client in 10..30 {
+        ask(&mut replica, 0, client, 1, &get());
+    }
+    assert_eq!(prepares(&drain(&mut replica)), [(7, 20), (21, 26)]);
+}
+
+#[test]
+fn one_request_a_prepare_pipelines_up_to_the_window() {
+    let batching = Batching::One;
+    let mut replica = leading_with(ReplicaConfig { batching, window_ops: 3, ..config(0, 3) });
+    for client in 1..=5 {
+        ask(&mut replica, 0, client, 1, &get());
+    }
+    let actions = drain(&mut replica);
+    assert_eq!(prepares(&actions), [(1, 1), (2, 2), (3, 3)]);
+    let refused = [(4, ReplyStatus::TryAgain, vec![]), (5, ReplyStatus::TryAgain, vec![])];
+    assert_eq!(replies(&actions), refused);
+    replica.on_quorum(0, op(1));
+    drain(&mut replica);
+    ask(&mut replica, 0, 4, 1, &get());
+    assert_eq!(prepares(&drain(&mut replica)), [(4, 4)], "told to try again means that nothing was done");
+}
+
+#[test]
+fn an_abandoned_request_commits_unanswered_and_its_successor_is_answered() {
+    let mut replica = leading(3);
+    ask(&mut replica, 0, 1, 1, &set("a"));
+    drain(&mut replica);
+    ask(&mut replica, 0, 1, 2, &get());
+    drain(&mut replica);
+    replica.on_quorum(0, op(2));
+    assert_eq!(replies(&drain(&mut replica)), [(1, ReplyStatus::Ok, b"\x02a".to_vec())]);
+}
+
+#[test]
+fn a_quorum_within_a_batch_commits_that_much() {
+    let mut replica = leading_with(ReplicaConfig { pipeline_batches: 1, ..config(0, 3) });
+    for client in 1..=3 {
+        ask(&mut replica, 0, client, 1, &get());
+    }
+    assert_eq!(prepares(&drain(&mut replica)), [(1, 3)]);
+    replica.on_quorum(0, op(2));
+    assert_eq!(replies(&drain(&mut replica)).len(), 2);
+    replica.on_quorum(0, op(1));
+    assert_eq!(drain(&mut replica), [], "an old count changes nothing");
+    replica.on_quorum(0, op(3));
+    assert_eq!(replies(&drain(&mut replica)), [(3, ReplyStatus::Ok, vec![0])]);
+}
+
+#[test]
+fn commits_ride_on_prepares_and_are_announced_when_there_are_none() {
+    let mut replica = leading(3);
+    ask(&mut replica, 0, 1, 1, &get());
+    drain(&mut replica);
+    replica.on_quorum(10, op(1));
+    ask(&mut replica, 20, 2, 1, &get());
+    let actions = drain(&mut replica);
+    assert!(matches!(actions[..], [Action::Reply { .. }, Action::Prepare { commit: OpNumber(1), .. }]));
+
+    replica.on_acked(id(1), op(2));
+    replica.on_acked(id(2), op(2));
+    replica.on_quorum(30, op(2));
+    drain(&mut replica);
+    assert_eq!(replica.next_deadline(), Some(30 + MS));
+    replica.on_tick(30 + MS);
+    assert_eq!(drain(&mut replica), [Action::CommitNotice { commit: op(2) }]);
+
+    // From then on a heartbeat, and nothing else once the log is empty.
+    for beat in 1..=3 {
+        let at = 30 + MS + beat * 50 * MS;
+        while let Some(deadline) = replica.next_deadline().filter(|deadline| *deadline < at) {
+            replica.on_tick(deadline);
+            let notice = |action: &Action| matches!(action, Action::CommitNotice { .. });
+            assert!(!drain(&mut replica).iter().any(notice), "at {deadline}");
+        }
+        assert_eq!(replica.next_deadline(), Some(at));
+        replica.on_tick(at);
+        assert_eq!(drain(&mut replica), [Action::CommitNotice { commit: op(2) }]);
+    }
+}
+
+#[test]
+fn the_log_forgets_what_everybody_holds_and_says_so() {
+    let mut replica = leading(3);
+    for client in 1..=2 {
+        ask(&mut replica, 0, client, 1, &get());
+        drain(&mut replica);
+    }
+    replica.on_quorum(0, op(2));
+    replica.on_acked(id(1), op(2));
+    replica.on_acked(id(2), op(1));
+    drain(&mut replica);
+    replica.on_tick(50 * MS);
+    let stable = PeerMessage::Stable { view: View(0), op: op(1) };
+    let actions = drain(&mut replica);
+    for to in [id(1), id(2)] {
+        assert!(actions.contains(&Action::Send { to, message: stable.clone() }));
+    }
+    assert_eq!(replica.status().log_first_op, op(2));
+}
+
+#[test]
+fn a_dead_member_does_not_make_the_log_grow_for_ever() {
+    let mut replica = leading_with(ReplicaConfig { log_bytes_max: 100, ..config(0, 3) });
+    for at in 1..=20 {
+        ask(&mut replica, 0, at, 1, &get());
+        drain(&mut replica);
+        replica.on_quorum(0, op(at));
+    }
+    replica.on_acked(id(1), op(20));
+    drain(&mut replica);
+    replica.on_tick(50 * MS);
+    assert!(replica.status().log_bytes <= 100);
+    let oldest = replica.status().log_first_op;
+    let warning = Action::Warn(Warning::PeerLeftBehind { peer: id(2), upto: op(oldest.0 - 1) });
+    assert!(drain(&mut replica).contains(&warning));
+
+    // It comes back and is told.
+    let question = PeerMessage::NeedPrepares { view: View(0), have: op(3), upto: op(20) };
+    replica.on_peer_message(60 * MS, id(2), life(2), question.clone());
+    let reason = Refusal::LogTruncated { oldest };
+    let refused = PeerMessage::Refused { incarnation: life(2), reason };
+    assert_eq!(drain(&mut replica), [Action::Send { to: id(2), message: refused }]);
+    // The same question of somebody who has acknowledged all of it since is an old copy.
+    replica.on_peer_message(60 * MS, id(1), life(1), question);
+    assert_eq!(drain(&mut replica), []);
+}
