@@ -139,9 +139,6 @@ pub struct ReplicaArgs {
     /// Network namespace to enter after the RESP listener is open, which stays outside.
     #[arg(long, value_name = "PATH")]
     pub netns: Option<PathBuf>,
-    /// End when the process with this id, the parent, is gone.
-    #[arg(long, value_name = "PID", hide = true)]
-    pub parent: Option<u32>,
 }
 
 /// Options of `client`.

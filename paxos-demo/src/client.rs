@@ -175,7 +175,7 @@ impl Client {
 }
 
 /// Errors that pass: nobody there yet, a full buffer, nothing to read. The timers go on.
-fn passing<T>(result: io::Result<T>) -> io::Result<()> {
+pub(crate) fn passing<T>(result: io::Result<T>) -> io::Result<()> {
     use io::ErrorKind as Kind;
     match result {
         Ok(_) => Ok(()),

@@ -1,3 +1,447 @@
-//! A whole group on this machine.
+//! A whole group on this machine: namespaces or loopback, one child process a replica, and nothing left of it
+//! afterwards.
+//!
+//! ```text
+//!   this process ── RESP listeners on 127.0.0.1 (opened by the children before they move)
+//!     ├─ replica 0 (child) in host 0 ─┐
+//!     ├─ replica 1 (child) in host 1 ─┼─ bridge (a namespace as well)
+//!     └─ clients            in host N ┘
+//! ```
+
 pub mod process;
 pub mod ready;
+pub mod supervise;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use electrode::fabric::{Fabric, FabricConfig, FabricError, Family};
+use tempfile::TempDir;
+
+use self::process::ReplicaProcess;
+use crate::cli::{BackendChoice, HookChoice};
+use crate::client::{Client, open_socket};
+use crate::config::{Batching, ClusterConfig, ConfigError, Durability, OffloadChoice};
+use crate::node::NodeStatus;
+use crate::session::Group;
+use crate::status::RoleName;
+use crate::stop::Stop;
+
+/// Port of every replica inside its host.
+const PORT: u16 = 7100;
+/// How long a group may take to serve. It is a matter of milliseconds on an idle machine.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Members of the group.
+    pub replicas: usize,
+    /// How packets are sent and handled.
+    pub backend: BackendChoice,
+    /// Where the ingress programs are attached.
+    pub hook: HookChoice,
+    /// Which jobs go to the kernel.
+    pub offloads: OffloadChoice,
+    /// What an acknowledgement promises.
+    pub durability: Durability,
+    /// How the leader fills a Prepare.
+    pub batching: Batching,
+    /// Replica i serves Redis clients on this port plus i; not at all if absent.
+    pub resp_port: Option<u16>,
+    /// Where state and logs are kept; a temporary directory if absent.
+    pub data_dir: Option<PathBuf>,
+    /// Which addresses the replicas have.
+    pub family: Family,
+    /// The program to start as `PROGRAM replica ...`.
+    pub program: PathBuf,
+}
+
+impl Spec {
+    /// A group of so many members with defaults for everything else, run by this very program.
+    pub fn new(replicas: usize) -> io::Result<Self> {
+        Ok(Self {
+            replicas,
+            backend: BackendChoice::default(),
+            hook: HookChoice::default(),
+            offloads: OffloadChoice::default(),
+            durability: Durability::default(),
+            batching: Batching::default(),
+            resp_port: None,
+            data_dir: None,
+            family: Family::default(),
+            program: std::env::current_exe()?,
+        })
+    }
+}
+
+/// Why a group does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The virtual hosts cannot be made, and the backend needs them.
+    #[error("the {backend} backend needs a network namespace for each replica: {source}")]
+    Fabric {
+        /// The backend that was asked for.
+        backend: BackendChoice,
+        /// Why they cannot be made.
+        source: FabricError,
+    },
+    /// A namespace cannot be used.
+    #[error(transparent)]
+    Netns(#[from] FabricError),
+    /// A port is taken.
+    #[error("port {port} on 127.0.0.1 is taken: {source}; give another with --resp-port")]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The configuration cannot be written, or is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A replica did not start or ended.
+    #[error("replica {id} ended with {status}; it said:\n{log}")]
+    Died {
+        /// Its index.
+        id: usize,
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// The end of its log.
+        log: String,
+    },
+    /// The group does not serve.
+    #[error("the group does not serve after {waited_s} s: {state}. Replica {silent} said:\n{log}")]
+    NotReady {
+        /// How long it was waited for.
+        waited_s: u64,
+        /// What each replica says.
+        state: String,
+        /// The first replica that is not ready.
+        silent: usize,
+        /// The end of its log.
+        log: String,
+    },
+    /// The user does not want it any more.
+    #[error("interrupted")]
+    Interrupted,
+    /// The system refused something.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl ClusterError {
+    fn system(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let action = action.into();
+        move |source| Self::System { action, source }
+    }
+}
+
+/// Where the replicas live.
+#[derive(Debug)]
+enum Place {
+    /// A virtual host each, and one more for the clients.
+    Fabric(Fabric),
+    /// Ports of 127.0.0.1, and why.
+    Loopback { reason: String },
+}
+
+/// A directory that goes with the cluster, or one that stays.
+#[derive(Debug)]
+enum Dir {
+    Temporary(TempDir),
+    Given(PathBuf),
+}
+
+impl Dir {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(dir) => dir.path(),
+            Self::Given(path) => path,
+        }
+    }
+}
+
+/// A running group. Dropping it ends the replicas, then removes their network and directory.
+#[derive(Debug)]
+pub struct Cluster {
+    // Dropped in this order: processes before the hosts in which they live, and before their files.
+    replicas: Vec<Option<ReplicaProcess>>,
+    place: Place,
+    dir: Dir,
+    spec: Spec,
+    config: ClusterConfig,
+}
+
+impl Cluster {
+    /// Starts a group and waits until all of it serves. The children die with the calling thread.
+    pub fn start(spec: Spec, stop: &Stop) -> Result<Self, ClusterError> {
+        let mut cluster = Self::prepare(spec)?;
+        for id in 0..cluster.spec.replicas {
+            cluster.spawn(id)?;
+        }
+        cluster.await_ready(READY_TIMEOUT, stop)?;
+        Ok(cluster)
+    }
+
+    fn prepare(spec: Spec) -> Result<Self, ClusterError> {
+        if let Some(first) = spec.resp_port {
+            check_ports(first, spec.replicas)?;
+        }
+        let place = place(&spec)?;
+        let addresses = match &place {
+            Place::Fabric(fabric) => {
+                fabric.hosts()[..spec.replicas].iter().map(|h| (h.addr(), PORT).into()).collect()
+            }
+            Place::Loopback { .. } => loopback_addresses(spec.replicas)
+                .map_err(ClusterError::system("find free ports on 127.0.0.1"))?,
+        };
+        let mut config = ClusterConfig::new(1, addresses);
+        config.durability = spec.durability;
+        config.offloads = spec.offloads;
+        config.batching = spec.batching;
+        // A file with errors is refused here, with the line, and not by each of the replicas.
+        ClusterConfig::parse(&config.to_toml())?;
+
+        let dir = match &spec.data_dir {
+            Some(path) => {
+                std::fs::create_dir_all(path)
+                    .map_err(ClusterError::system(format!("make {}", path.display())))?;
+                Dir::Given(path.clone())
+            }
+            None => Dir::Temporary(
+                tempfile::Builder::new()
+                    .prefix("paxos-demo-")
+                    .tempdir()
+                    .map_err(ClusterError::system("make a temporary directory"))?,
+            ),
+        };
+        config.save(&dir.path().join("cluster.toml"))?;
+        let replicas = (0..spec.replicas).map(|_| None).collect();
+        Ok(Self { replicas, place, dir, spec, config })
+    }
+
+    fn spawn(&mut self, id: usize) -> Result<(), ClusterError> {
+        let data_dir = self.dir.path().join(format!("replica-{id}"));
+        std::fs::create_dir_all(&data_dir)
+            .map_err(ClusterError::system(format!("make {}", data_dir.display())))?;
+        let mut command = Command::new(&self.spec.program);
+        command.arg("replica").arg("--config").arg(self.config_path());
+        command.arg("--id").arg(id.to_string()).arg("--backend").arg(self.backend().as_str());
+        command.arg("--hook").arg(self.spec.hook.as_str()).arg("--data-dir").arg(&data_dir);
+        if let Some(resp) = self.resp_address(id) {
+            command.arg("--resp").arg(resp.to_string());
+        }
+        if let Place::Fabric(fabric) = &self.place {
+            let host = fabric.host(id);
+            command.arg("--interface").arg(host.interface()).arg("--netns").arg(host.netns().path());
+        }
+        let process = ReplicaProcess::spawn(command, &self.dir.path().join(format!("replica-{id}.log")))
+            .map_err(ClusterError::system(format!("start replica {id}")))?;
+        self.replicas[id] = Some(process);
+        Ok(())
+    }
+
+    /// Waits until every replica is in normal operation in one view, or one of them dies.
+    pub fn await_ready(&mut self, timeout: Duration, stop: &Stop) -> Result<(), ClusterError> {
+        let start = Instant::now();
+        let mut client = self.client()?;
+        loop {
+            if stop.requested() {
+                return Err(ClusterError::Interrupted);
+            }
+            self.check_alive()?;
+            let statuses = client
+                .statuses(Duration::from_millis(200))
+                .map_err(ClusterError::system("ask for status"))?;
+            let not_ready = statuses.iter().position(|status| !status.as_ref().is_some_and(serves));
+            let Some(silent) = not_ready else { return Ok(()) };
+            if start.elapsed() > timeout {
+                return Err(ClusterError::NotReady {
+                    waited_s: start.elapsed().as_secs(),
+                    state: describe(&statuses),
+                    silent,
+                    log: self.replicas[silent].as_ref().map_or_else(String::new, ReplicaProcess::log_tail),
+                });
+            }
+            if stop.sleep(Duration::from_millis(10)) {
+                return Err(ClusterError::Interrupted);
+            }
+        }
+    }
+
+    /// An error if a replica has ended.
+    pub fn check_alive(&mut self) -> Result<(), ClusterError> {
+        for (id, replica) in self.replicas.iter_mut().enumerate() {
+            let Some(replica) = replica else { continue };
+            if let Some(status) = replica.exited().map_err(ClusterError::system("look after a child"))? {
+                return Err(ClusterError::Died { id, status, log: replica.log_tail() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The backend that the replicas are asked for: on loopback every peer is local, and no packet meets a hook.
+    fn backend(&self) -> BackendChoice {
+        match (&self.place, self.spec.backend) {
+            (Place::Loopback { .. }, BackendChoice::Auto) => BackendChoice::Udp,
+            (_, backend) => backend,
+        }
+    }
+
+    /// The group's configuration.
+    pub fn config(&self) -> &ClusterConfig {
+        &self.config
+    }
+
+    /// Where that is written.
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.path().join("cluster.toml")
+    }
+
+    /// What the group looks like to a client.
+    pub fn group(&self) -> Group {
+        Group::new(&self.config)
+    }
+
+    /// `bridge` or `loopback`.
+    pub fn fabric_name(&self) -> &'static str {
+        match self.place {
+            Place::Fabric(_) => "bridge",
+            Place::Loopback { .. } => "loopback",
+        }
+    }
+
+    /// Why the replicas share the loopback address, if they do.
+    pub fn loopback_reason(&self) -> Option<&str> {
+        match &self.place {
+            Place::Fabric(_) => None,
+            Place::Loopback { reason } => Some(reason),
+        }
+    }
+
+    /// The virtual hosts, if there are any: replica i lives in host i, clients in the last.
+    pub fn fabric(&self) -> Option<&Fabric> {
+        match &self.place {
+            Place::Fabric(fabric) => Some(fabric),
+            Place::Loopback { .. } => None,
+        }
+    }
+
+    /// Process id of a replica; none while it is not running.
+    pub fn pid(&self, id: usize) -> Option<u32> {
+        self.replicas[id].as_ref().map(ReplicaProcess::pid)
+    }
+
+    /// Ends a replica at once, as a crash would.
+    pub fn kill(&mut self, id: usize) -> io::Result<()> {
+        self.replicas[id].take().map_or(Ok(()), |mut process| process.kill())
+    }
+
+    /// Where a replica serves Redis clients.
+    pub fn resp_address(&self, id: usize) -> Option<SocketAddr> {
+        self.spec.resp_port.map(|port| (Ipv4Addr::LOCALHOST, port + id as u16).into())
+    }
+
+    /// A socket from which the group can be reached.
+    pub fn client_socket(&self) -> Result<UdpSocket, ClusterError> {
+        let open = || open_socket(&self.group());
+        let socket = match &self.place {
+            Place::Fabric(fabric) => fabric.host(self.spec.replicas).netns().run(open)?,
+            Place::Loopback { .. } => open(),
+        };
+        socket.map_err(ClusterError::system("open a client's socket"))
+    }
+
+    /// A client of the group.
+    pub fn client(&self) -> Result<Client, ClusterError> {
+        Ok(Client::over(self.client_socket()?, self.group()))
+    }
+
+    /// What the replicas say of themselves, as far as they answer in time.
+    pub fn statuses(&self, timeout: Duration) -> Result<Vec<Option<NodeStatus>>, ClusterError> {
+        self.client()?.statuses(timeout).map_err(ClusterError::system("ask for status"))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        process::end_all(self.replicas.iter_mut().flatten());
+    }
+}
+
+/// Whether a replica is in normal operation.
+fn serves(status: &NodeStatus) -> bool {
+    matches!(status.replica.role, RoleName::Leader | RoleName::Follower)
+}
+
+fn describe(statuses: &[Option<NodeStatus>]) -> String {
+    let words = statuses.iter().enumerate().map(|(id, status)| match status {
+        Some(status) => format!("replica {id} is {:?} in view {}", status.replica.role, status.replica.view),
+        None => format!("replica {id} does not answer"),
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// Virtual hosts where this machine and this user can, else the loopback address if the backend allows it.
+fn place(spec: &Spec) -> Result<Place, ClusterError> {
+    let config = FabricConfig { hosts: spec.replicas + 1, family: spec.family, ..FabricConfig::default() };
+    match Fabric::new(config) {
+        Ok(fabric) => Ok(Place::Fabric(fabric)),
+        Err(source) => match spec.backend {
+            BackendChoice::Ebpf | BackendChoice::UdpMulticast => {
+                Err(ClusterError::Fabric { backend: spec.backend, source })
+            }
+            _ => Ok(Place::Loopback { reason: source.to_string() }),
+        },
+    }
+}
+
+/// Free UDP ports. Somebody may take one before the replica does: then the replica says so.
+fn loopback_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
+    let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let sockets = (0..count).map(|_| UdpSocket::bind(any)).collect::<io::Result<Vec<_>>>()?;
+    sockets.iter().map(UdpSocket::local_addr).collect()
+}
+
+/// Better an error before anything is made than five children that each fail.
+fn check_ports(first: u16, count: usize) -> Result<(), ClusterError> {
+    for id in 0..count as u16 {
+        let taken = |source| ClusterError::PortTaken { port: first.saturating_add(id), source };
+        let port = first
+            .checked_add(id)
+            .ok_or_else(|| taken(io::Error::new(io::ErrorKind::InvalidInput, "there is no such port")))?;
+        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(taken)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_ports_are_distinct() {
+        let mut addresses = loopback_addresses(16).unwrap();
+        addresses.dedup();
+        assert_eq!(addresses.len(), 16);
+        assert!(ClusterConfig::parse(&ClusterConfig::new(1, addresses).to_toml()).is_ok());
+    }
+
+    #[test]
+    fn a_taken_port_is_named_before_anything_starts() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = check_ports(port, 1).unwrap_err().to_string();
+        assert!(error.contains(&port.to_string()) && error.contains("--resp-port"), "{error}");
+        assert!(check_ports(u16::MAX, 2).is_err());
+    }
+}

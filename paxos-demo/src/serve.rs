@@ -14,6 +14,7 @@ use crate::cli::{BackendChoice, HookChoice, ReplicaArgs};
 use crate::config::{Batching, ClusterConfig, ConfigError, Durability};
 use crate::driver::{Driver, DriverError};
 use crate::replica::{Replica, ReplicaConfig, ReplicaConfigError};
+use crate::session::Group;
 use crate::state_file::{self, StateError};
 
 /// Why a replica did not start, or ended.
@@ -35,6 +36,9 @@ pub enum ServeError {
     /// A durability that does not exist yet.
     #[error("--durability {0} is not implemented yet: use memory")]
     Durability(Durability),
+    /// Metrics do not exist yet.
+    #[error("--metrics is not available in this version")]
+    Metrics,
     /// A listener could not be opened.
     #[error("cannot listen for Redis clients on {addr}: {source}; choose another --resp")]
     Listen {
@@ -83,6 +87,9 @@ pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
     if let Some(durability) = args.durability.filter(|d| *d != Durability::Memory) {
         return Err(ServeError::Durability(durability));
     }
+    if args.metrics.is_some() {
+        return Err(ServeError::Metrics);
+    }
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))
@@ -116,7 +123,7 @@ pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
     replica_config.payload_bytes_max = endpoint.payload_bytes_max();
     let replica = Replica::new(electrode::clock::monotonic_ns(), replica_config)?;
     let _resp = resp
-        .map(|listener| crate::resp::start(listener, &config))
+        .map(|listener| crate::resp::Server::start(listener, Group::new(&config), usize::from(args.id)))
         .transpose()
         .map_err(|source| ServeError::Io { what: "starting the Redis front-end", source })?;
     Driver::new(endpoint, replica, config.log_slots).run(&stop)?;

@@ -250,6 +250,11 @@ impl Session {
         self.started
     }
 
+    /// When [`Session::on_time`] has something to do.
+    pub fn resend_at(&self) -> Instant {
+        self.resend_at
+    }
+
     /// Copies of the request under way that were sent.
     pub fn sends(&self) -> u32 {
         self.sends

@@ -1,0 +1,79 @@
+//! The session of one connection with the group, asynchronously.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::net::UdpSocket;
+
+use crate::client::{open_socket, passing};
+use crate::session::{Group, RequestError, Session, Step};
+
+/// Longest datagram that is read: more than an MTU of 1500 carries.
+const DATAGRAM_BYTES: usize = 2048;
+
+/// A session and its socket.
+#[derive(Debug)]
+pub struct Remote {
+    group: Arc<Group>,
+    session: Session,
+    socket: UdpSocket,
+    buffer: Box<[u8; DATAGRAM_BYTES]>,
+}
+
+impl Remote {
+    /// Opens a socket in the namespace of the calling thread.
+    pub async fn open(group: Arc<Group>, target: usize) -> io::Result<Self> {
+        let socket = open_socket(&group)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            group,
+            session: Session::new(target),
+            socket: UdpSocket::from_std(socket)?,
+            buffer: Box::new([0; DATAGRAM_BYTES]),
+        })
+    }
+
+    /// The group.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Has a checked command executed once and returns its result.
+    pub async fn request(&mut self, command: &[u8]) -> Result<Vec<u8>, RequestError> {
+        let Self { group, session, socket, buffer } = self;
+        session.begin(group, command, Instant::now());
+        let mut step = Step::Send;
+        loop {
+            let until = match step {
+                Step::Send => {
+                    // Lost like any datagram; the timer sends again.
+                    let target = group.members()[session.target()];
+                    let _ = socket.send_to(session.packet(), target).await;
+                    session.resend_at()
+                }
+                Step::Wait(until) => until,
+                Step::Failed(error) => return Err(error),
+                Step::Done => unreachable!("returned where the reply is"),
+            };
+            let received = tokio::time::timeout_at(until.into(), socket.recv(&mut buffer[..])).await;
+            let now = Instant::now();
+            step = match received {
+                Ok(Ok(length)) => match group.parse_reply(&buffer[..length]) {
+                    Some(reply) => match session.on_reply(group, &reply, now) {
+                        Step::Done => return Ok(reply.result.to_vec()),
+                        step => step,
+                    },
+                    None => session.on_time(group, now),
+                },
+                Ok(Err(error)) => {
+                    if passing(Err::<(), _>(error)).is_err() {
+                        tokio::time::sleep_until(until.into()).await;
+                    }
+                    session.on_time(group, Instant::now())
+                }
+                Err(_) => session.on_time(group, now),
+            };
+        }
+    }
+}
