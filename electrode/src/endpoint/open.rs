@@ -9,8 +9,8 @@ use crate::backend::FastPath;
 use crate::backend::udp::{Udp, multicast_group};
 use crate::config::{Backend, EndpointConfig, UdpSend};
 use crate::error::{Error, Result};
+use crate::net::Interface;
 use crate::net::socket::{BatchSocket, Calls};
-use crate::net::{Interface, is_local};
 use crate::stats::Stats;
 use crate::types::{Epoch, OpNumber, ReplicaId, View};
 use crate::wire::Origin;
@@ -115,6 +115,7 @@ fn ebpf(
     payload_bytes_max: usize,
 ) -> Result<(Box<dyn FastPath>, Choice)> {
     use crate::backend::ebpf::{Ebpf, carrier_address};
+    use crate::net::is_local;
 
     let unavailable = |reason: String, hint: &str| Error::Unavailable { reason, hint: hint.into() };
     if let Some(missing) = crate::probe::missing() {

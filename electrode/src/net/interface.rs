@@ -108,8 +108,3 @@ fn holders(addr: IpAddr) -> Result<Vec<u32>> {
         })
         .collect())
 }
-
-/// Whether packets to `addr` stay on this host: they go over `lo` and meet no hook elsewhere.
-pub(crate) fn is_local(addr: IpAddr) -> bool {
-    addr.is_loopback() || Netlink::open().and_then(|mut n| n.route(addr)).is_ok_and(|r| r.local)
-}

@@ -6,8 +6,12 @@ mod netlink;
 mod next_hop;
 pub(crate) mod socket;
 
+#[cfg(feature = "ebpf")]
+mod tables;
+
 pub use interface::Interface;
-pub(crate) use interface::is_local;
 pub(crate) use netlink::Netlink;
 #[cfg(feature = "ebpf")]
 pub(crate) use next_hop::{NextHops, Watcher};
+#[cfg(feature = "ebpf")]
+pub(crate) use tables::is_local;
