@@ -118,18 +118,19 @@ fn ebpf(
     use crate::net::is_local;
 
     let unavailable = |reason: String, hint: &str| Error::Unavailable { reason, hint: hint.into() };
-    if let Some(missing) = crate::probe::missing() {
-        return Err(missing);
-    }
-    if !interface.ethernet {
-        let reason = format!("{} carries no Ethernet frames", interface.name);
-        return Err(unavailable(reason, "use an Ethernet-like interface, or backend udp"));
-    }
+    // First what no privilege changes.
     if let Some(local) = config.peers().iter().map(|p| config.members[p.index()]).find(|m| is_local(m.ip())) {
         return Err(unavailable(
             format!("member {local} is on this host, whose own traffic meets no hook"),
             "put members in network namespaces (paxos-demo cluster does), or use backend udp",
         ));
+    }
+    if !interface.ethernet {
+        let reason = format!("{} carries no Ethernet frames", interface.name);
+        return Err(unavailable(reason, "use an Ethernet-like interface, or backend udp"));
+    }
+    if let Some(missing) = crate::probe::missing() {
+        return Err(missing);
     }
     let cookie = socket.socket().cookie().map_err(Error::io("SO_COOKIE"))?;
     multicast_options(socket, config.addr().ip(), interface)?;
@@ -142,10 +143,7 @@ fn ebpf(
 
 #[cfg(not(feature = "ebpf"))]
 fn ebpf(_: &EndpointConfig, _: &Interface, _: &BatchSocket, _: usize) -> Result<(Box<dyn FastPath>, Choice)> {
-    Err(Error::Unavailable {
-        reason: "this build has no kernel programs".into(),
-        hint: "build with feature `ebpf` (the default), which needs clang and libelf".into(),
-    })
+    Err(crate::probe::missing().expect("a build without kernel programs misses them"))
 }
 
 /// Multicast leaves by the endpoint's interface, far enough, and does not come back.
