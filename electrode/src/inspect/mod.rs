@@ -1,7 +1,7 @@
 //! What is on the hooks of this network namespace now: anybody's programs, Electrode's endpoints among them,
 //! and what a process that died has left.
 //!
-//! Reading is all that happens here, but for [`sweep`], which removes what is ours and nobody's.
+//! Reading is all that happens here, but for `sweep`, which removes what is ours and nobody's.
 
 #[cfg(feature = "ebpf")]
 mod installed;
