@@ -28,8 +28,12 @@ static __always_inline int elec_repeat(void *ctx, bool xdp, struct elec_frame *f
 	if (elec_params.log_only) {
 		__u64 durable = c->durable;
 
-		if (elec_epoch_of(durable) != elec_epoch_of(gate) || f->l4.hdr.last > elec_op_of(durable))
+		if (elec_epoch_of(durable) != elec_epoch_of(gate) || f->l4.hdr.last > elec_op_of(durable)) {
+			/* F8: the leader is waiting for user space's ack, wherever the doorbell stands. */
+			if (elec_take_bell(&c->ring_at_op, ~0ull))
+				elec_ring(f->l4.hdr.last);
 			return ELEC_DROP_NOT_DURABLE;
+		}
 	}
 	/* F0: a compare-and-swap is no critical section; the gate may have closed since. */
 	gate ^= elec_load(&c->gate);

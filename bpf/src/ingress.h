@@ -51,6 +51,9 @@ static __always_inline int elec_judge(void *ctx, bool xdp, struct elec_frame *f)
 		return ELEC_DROP_SOURCE;
 	if (vote && (from == elec_params.self || !h->incarnation || h->incarnation != c->incarnation[from]))
 		return ELEC_DROP_VOTE_STRANGER;
+	/* More than any slot holds, and than can be summed here: the stack's to verify, user space's to log. */
+	if (h->payload_bytes > ELEC_PAYLOAD_BYTES_MAX)
+		return ELEC_PASS_TOO_LARGE;
 	if (!elec_checksum_ok(ctx, xdp, f))
 		return ELEC_DROP_CHECKSUM;
 

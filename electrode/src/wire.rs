@@ -3,7 +3,7 @@
 //! | kind | first, last | commit | targets | payload |
 //! |---|---|---|---|---|
 //! | Prepare | the batch, `1 <= first <= last` | highest committed op known | who gets a copy | the batch |
-//! | PrepareOk | 0, the op acknowledged | 0 | 0 | none |
+//! | PrepareOk | `last` is acknowledged; `first` is echoed and means nothing | 0 | 0 | none |
 //! | Commit | 0, 0 | highest committed op known | who gets a copy | none |
 //! | Message | 0, 0 | 0 | who gets a copy | the application's |
 //!
@@ -113,10 +113,10 @@ impl Origin {
 
 /// The ack that says "`me` holds 1..=`last` as the leader of `prepare`'s view ordered them" (F9).
 ///
-/// View, leader epoch, round tag, group and configuration hash are echoed, so that the kernel can turn a
-/// packet round in place. `first` is 0, for the ack is cumulative; so is the commit number: a follower has
-/// no say in what is committed, and a leader must not take its own claim back for news. Nothing is
-/// targeted, and no payload follows.
+/// It is `prepare` with as little changed as possible, for the kernel turns the packet round in place: view,
+/// leader epoch, round tag, group and configuration hash are echoed (`first` too, but nobody reads it: an
+/// ack is cumulative). The commit number is 0, not echoed: a follower has no say in what is committed, and
+/// a leader must not take its own claim back for news. Nothing is targeted, and no payload follows.
 ///
 /// `last` is the Prepare's own `last` when the kernel answers (F8); user space may acknowledge more with
 /// the newest Prepare of the view (after an fsync, or U7).
@@ -125,7 +125,6 @@ pub fn prepare_ok(prepare: &Header, me: ReplicaId, incarnation: u32, last: OpNum
         kind: Kind::PrepareOk as u8,
         sender: me.0,
         targets: 0.into(),
-        first: 0.into(),
         last: last.0.into(),
         commit: 0.into(),
         incarnation: incarnation.into(),
@@ -314,7 +313,7 @@ mod tests {
         let (header, _) = parse(&datagram).unwrap();
         let ack = prepare_ok(header, ReplicaId(2), 8, OpNumber(12));
         assert_eq!(check(&ack, 0), Ok(Kind::PrepareOk));
-        assert_eq!(ack.batch(), Batch { first: OpNumber(0), ..BATCH });
+        assert_eq!(ack.batch(), BATCH);
         assert_eq!((ack.group, ack.config_hash), (header.group, header.config_hash));
         assert_eq!((ack.sender(), ack.incarnation.get()), (Some(ReplicaId(2)), 8));
         assert_eq!((ack.commit().0, ack.targets.get(), ack.payload_bytes.get()), (0, 0, 0));

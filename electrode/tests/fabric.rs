@@ -54,6 +54,37 @@ fn everybody_reaches_everybody_over_ipv6() {
     }
 }
 
+#[test]
+fn ipv6_addresses_can_be_used_at_once() {
+    if !privileged("ipv6_addresses_can_be_used_at_once") {
+        return;
+    }
+    let fabric = fabric(2, Family::V6);
+    let table = || {
+        let read = || std::fs::read_to_string("/proc/thread-self/net/if_inet6");
+        fabric.host(1).netns().run(read).unwrap().unwrap()
+    };
+    check_not_tentative(&table());
+    // After a power cycle as well.
+    for up in [false, true] {
+        fabric.set_host_link(1, up).unwrap();
+    }
+    check_not_tentative(&table());
+}
+
+fn check_not_tentative(table: &str) {
+    const TENTATIVE: u32 = 0x40;
+    // Address, interface number, prefix length, scope, flags, interface.
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    let on_eth0: Vec<_> = rows.iter().filter(|row| row[5] == "eth0").collect();
+    // Its own and the link-local one.
+    assert_eq!(on_eth0.len(), 2, "{table}");
+    assert!(on_eth0.iter().any(|row| row[0] == "fd760000000000000000000000000002"), "{table}");
+    for row in on_eth0 {
+        assert_eq!(u32::from_str_radix(row[4], 16).unwrap() & TENTATIVE, 0, "{table}");
+    }
+}
+
 /// A socket that joined `group` on a host, with its way out set and its loop off (as a carrier of L7).
 fn multicast_socket(fabric: &Fabric, i: usize, group: IpAddr) -> UdpSocket {
     let host = fabric.host(i);

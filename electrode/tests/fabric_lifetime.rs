@@ -47,13 +47,18 @@ fn a_panic_inside_goes_on_outside() {
     assert_eq!(*caught.unwrap_err().downcast::<&str>().unwrap(), "inside");
 }
 
+/// A process that would outlive the test by far, but not keep its output open or stay for ever.
+fn sleep(namespace: &NetNs) -> Child {
+    namespace.command("sleep").arg("120").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
 #[test]
 fn a_command_dies_with_the_thread_that_started_it() {
     if !privileged("a_command_dies_with_the_thread_that_started_it") {
         return;
     }
     let namespace = NetNs::new().unwrap();
-    let start = || namespace.command("sleep").arg("1000").spawn().unwrap();
+    let start = || sleep(&namespace);
     let mut child = KillOnDrop(std::thread::scope(|scope| scope.spawn(start).join().unwrap()));
     wait_until("the child dies", || !is_running(child.0.id()));
     assert_eq!(child.0.wait().unwrap().signal(), Some(libc::SIGKILL));
@@ -160,7 +165,7 @@ fn process_with_a_fabric() {
     let Some(witness) = std::env::var_os(WITNESS) else { return };
     let fabric = fabric(3, Family::V4);
     plug_into(&fabric, &NetNs::open(witness.as_ref()).unwrap());
-    let mut inmate = fabric.host(0).netns().command("sleep").arg("1000").spawn().unwrap();
+    let mut inmate = sleep(fabric.host(0).netns());
     println!("{READY}{}", inmate.id());
     std::io::stdout().flush().unwrap();
     // Ends, too, when the test that started it dies.

@@ -3,10 +3,17 @@
 //!
 //! Every fixture runs on every [`Target`]: the model here, and whatever else claims to do the same.
 
+#[cfg(feature = "ebpf")]
+#[path = "fixtures/bytecode.rs"]
+mod bytecode;
 #[path = "fixtures/check.rs"]
 mod check;
+#[cfg(feature = "ebpf")]
+mod common;
 #[path = "fixtures/format.rs"]
 mod format;
+#[path = "fixtures/mutation.rs"]
+mod mutation;
 #[path = "fixtures/packet.rs"]
 mod packet;
 
@@ -85,6 +92,43 @@ fn run_all(target: &mut dyn Target) -> usize {
 #[test]
 fn model_agrees_with_every_fixture() {
     assert_eq!(run_all(&mut Model), 0);
+}
+
+/// The kernel programs against the same packets, and against the model on mutations of them.
+#[cfg(feature = "ebpf")]
+mod kernel_programs {
+    use super::bytecode::{Bytecode, Hook};
+    use super::*;
+
+    /// Packets a hook when nobody asks for more with `ELECTRODE_DIFFERENTIAL_PACKETS`.
+    const MUTATIONS: u64 = 20_000;
+
+    #[test]
+    fn agree_with_every_fixture() {
+        if !common::privileged("fixtures on the kernel programs") {
+            return;
+        }
+        // Over both IP versions: the empty frame, the bare Ethernet header and the ack that fails; at TC
+        // the two frames that are cut inside their IP header as well.
+        assert_eq!(run_all(&mut Bytecode::new(Hook::Tc)), 8);
+        assert_eq!(run_all(&mut Bytecode::new(Hook::Xdp)), 6);
+    }
+
+    #[test]
+    fn agree_with_the_model_on_mutations() {
+        if !common::privileged("mutations on the kernel programs") {
+            return;
+        }
+        let asked = std::env::var("ELECTRODE_DIFFERENTIAL_PACKETS").ok();
+        let packets = asked.map_or(MUTATIONS, |text| text.parse().expect("a number of packets"));
+        let cases = cases();
+        for hook in [Hook::Tc, Hook::Xdp] {
+            let mut target = Bytecode::new(hook);
+            let verdicts = mutation::compare(&cases, &mut Model, &mut target, 0..packets);
+            // Mutations reach nearly everything; if they stop doing so, this says nothing any more.
+            assert!(verdicts.len() >= 25, "only {verdicts:?} in {packets} packets");
+        }
+    }
 }
 
 #[test]
@@ -218,5 +262,12 @@ mod a_wrong_target_is_noticed {
             }
             outcome
         }));
+    }
+
+    #[test]
+    #[should_panic = "differ"]
+    fn by_mutations_as_well() {
+        let plants = Plants { reuse_unreleased: true, ..Plants::default() };
+        mutation::compare(&cases(), &mut Model, &mut Broken(with(plants)), 0..20_000);
     }
 }

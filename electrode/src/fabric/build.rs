@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use super::netlink::{Cable, LOOPBACK_INDEX, Mac, Netlink};
 use super::{
     BRIDGE, Fabric, FabricConfig, FabricError, Family, Host, INTERFACE, NetNs, await_link, host_addr,
-    netlink, port_name,
+    host_is_ready, netlink, port_name,
 };
 
 /// Bridged packets would otherwise run through iptables, where that is loaded: slower, and some are dropped.
@@ -79,7 +79,7 @@ pub(super) fn build(config: FabricConfig) -> Result<Fabric, FabricError> {
     }
     // Carriers come up in a work queue of the kernel; a packet that is sent before is lost.
     for (i, host_netlink) in host_netlinks.iter().enumerate() {
-        await_link(i, || Ok(switch_netlink.port_forwards(&port_name(i))? && host_netlink.is_up(INTERFACE)?))?;
+        await_link(i, || Ok(switch_netlink.port_forwards(&port_name(i))? && host_is_ready(host_netlink)?))?;
     }
     Ok(Fabric { config, hosts, switch })
 }
@@ -92,7 +92,7 @@ fn host_site(runtime: &Runtime, family: Family) -> Result<(NetNs, Netlink<'_>), 
         // loopback interface exists already and keeps ::1.
         Family::V4 => set_sysctl("net/ipv6/conf/default/disable_ipv6", "1")?,
         Family::V6 => {
-            // The link-local address, too, has to be usable at once: multicast is sent from it.
+            // The link-local address, too, can be used at once.
             set_sysctl("net/ipv6/conf/default/accept_dad", "0")?;
             set_sysctl("net/ipv6/conf/default/accept_ra", "0")?;
         }

@@ -184,7 +184,9 @@ impl Fabric {
             if up { await_link(i, || netlink.port_forwards(&port_name(i))) } else { Ok(()) }
         })??;
         // Its own end follows a moment later, and drops what is sent before.
-        self.with_host(i, |netlink| await_link(i, || Ok(netlink.is_up(INTERFACE)? == up)))
+        self.with_host(i, |netlink| {
+            await_link(i, || if up { host_is_ready(netlink) } else { Ok(!netlink.is_up(INTERFACE)?) })
+        })
     }
 
     /// Makes host `i` forget the hardware addresses that it learned, as after a boot. Those set by
@@ -253,6 +255,11 @@ fn host_addr(family: Family, i: usize) -> (IpAddr, u8) {
         Family::V4 => (Ipv4Addr::new(10, 76, 0, number as u8).into(), 24),
         Family::V6 => (Ipv6Addr::new(0xfd76, 0, 0, 0, 0, 0, 0, number).into(), 64),
     }
+}
+
+/// Whether a host's interface takes packets and its addresses can be used.
+fn host_is_ready(netlink: &Netlink<'_>) -> Result<bool, FabricError> {
+    Ok(netlink.is_up(INTERFACE)? && netlink.addresses_are_ready(INTERFACE)?)
 }
 
 /// Waits for a change of a link that the kernel makes in a work queue of its own.

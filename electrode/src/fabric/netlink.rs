@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
     BridgePortState, BridgeStpState, InfoBridgePort, InfoData, InfoPortData, InfoVeth, LinkAttribute,
     LinkInfo, LinkMessage, State,
@@ -127,6 +127,20 @@ impl<'r> Netlink<'r> {
     pub fn is_up(&self, name: &str) -> Result<bool, FabricError> {
         let link = self.link(name)?;
         Ok(link.attributes.iter().any(|a| matches!(a, LinkAttribute::OperState(State::Up))))
+    }
+
+    /// Whether an interface has addresses and all of them can be used: even without duplicate address
+    /// detection an IPv6 address is tentative until the kernel's work queue has looked at it.
+    pub fn addresses_are_ready(&self, name: &str) -> Result<bool, FabricError> {
+        let index = self.index_of(name)?;
+        let request = self.handle.address().get().set_link_index_filter(index).execute();
+        let found: Result<Vec<_>, _> = self.runtime.block_on(request.try_collect());
+        let found =
+            found.map_err(|e| FabricError::kernel(format!("list addresses of {name}"), io_error(e)))?;
+        // The kernel may leave the filter to us.
+        let own: Vec<_> = found.iter().filter(|address| address.header.index == index).collect();
+        let is_tentative = |a: &&AddressMessage| a.header.flags.contains(AddressHeaderFlags::Tentative);
+        Ok(!own.is_empty() && !own.iter().any(is_tentative))
     }
 
     /// Whether a port of a bridge is up and forwards.

@@ -167,6 +167,16 @@ impl Replica {
         matches!(self.role, Role::Leader(_))
     }
 
+    /// Last op that is committed and held.
+    pub fn commit(&self) -> OpNumber {
+        self.commit
+    }
+
+    /// Last op applied: what the fast path may forget (F6).
+    pub fn applied(&self) -> OpNumber {
+        self.applied
+    }
+
     /// The configuration.
     pub fn config(&self) -> &ReplicaConfig {
         &self.config

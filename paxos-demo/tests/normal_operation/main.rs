@@ -1,7 +1,8 @@
 //! Normal operation of whole groups in a hostile network: whatever is lost, duplicated or overtaken, every
 //! request is executed exactly once, every reply is right, and all replicas end equal.
 //!
-//! A failing run prints its seed; `SEED=n cargo test --test normal_operation` runs that one alone.
+//! A failing run prints its seed; `SEED=n cargo test --test normal_operation` runs that one alone, `SEEDS=n`
+//! that many.
 
 mod client;
 mod fast_path;
@@ -26,8 +27,9 @@ impl Drop for Seed {
 }
 
 fn for_each_seed(count: u64, run: impl Fn(u64)) {
-    let only = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
-    for seed in only.map_or(0..count, |seed: u64| seed..seed + 1) {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let all = 0..number("SEEDS").unwrap_or(count);
+    for seed in number("SEED").map_or(all, |seed| seed..seed + 1) {
         let _named = Seed(seed);
         run(seed);
     }

@@ -224,8 +224,18 @@ impl Network {
         self.carry_out(id);
     }
 
+    /// C4: nothing is applied before its quorum, counted here afresh.
+    fn check_commit(&self, id: ReplicaId) {
+        let quorum = self.hosts[0].fast_path.quorum(ReplicaId(0));
+        if let Some(replica) = &self.hosts[id.index()].replica {
+            assert!(replica.commit() <= quorum, "replica {id} commits without a quorum");
+            assert!(replica.applied() <= replica.commit(), "replica {id} applies what is not committed");
+        }
+    }
+
     /// Does what the replica wants done, and plans its next wake-up.
     fn carry_out(&mut self, id: ReplicaId) {
+        self.check_commit(id);
         while let Some(action) = self.next_action(id) {
             let others = ReplicaSet::all(self.hosts.len()).without(id);
             let view = self.hosts[id.index()].replica.as_ref().unwrap().view();
