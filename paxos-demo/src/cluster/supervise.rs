@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::process::ReplicaProcess;
 use super::ready::{ReadyFile, ReadyGuard, ReadyReplica};
 use super::{Cluster, ClusterError, Spec, describe, serves};
-use crate::cli::ClusterArgs;
+use crate::cli::{BackendChoice, ClusterArgs};
 use crate::stop::Stop;
 
 /// How often the children are looked after.
@@ -50,10 +50,12 @@ fn greet(cluster: &Cluster) -> Result<(), ClusterError> {
     }
     let statuses = cluster.statuses(Duration::from_secs(1))?;
     if let Some(status) = statuses.iter().flatten().next() {
-        let hook = if status.node.hook.is_empty() { "" } else { ", hook " };
-        println!("Backend {}{hook}{}", status.node.backend, status.node.hook);
-        if let Some(reason) = &status.node.fallback {
-            println!("Not eBPF, because {reason}");
+        let node = &status.node;
+        if node.backend == BackendChoice::Ebpf.as_str() {
+            println!("Backend ebpf, hook {}", node.hook);
+        } else {
+            let because = |reason: &String| format!(", because {reason}");
+            println!("Backend {}{}", node.backend, node.fallback.as_ref().map_or_else(String::new, because));
         }
     }
     println!("{} replicas serve. Talk to any of them:", cluster.spec.replicas);
