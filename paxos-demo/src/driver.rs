@@ -3,11 +3,12 @@
 //! A single thread polls, acts and sleeps. How long a follower sleeps is what keeps it cheap: while the
 //! kernel acknowledges for it, it looks at the log a few hundred times a second whatever the load.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use electrode::abi::Verdict;
 use electrode::clock::monotonic_ns;
 use electrode::types::{OpNumber, ReplicaSet};
 use electrode::{Endpoint, Event, Patience, Round};
@@ -198,6 +199,28 @@ impl Driver {
 
     fn status(&self) -> Result<NodeStatus, DriverError> {
         let choice = self.endpoint.choice();
+        let stats = self.endpoint.stats()?;
+        let named = |pairs: &[(Verdict, u64)]| {
+            let occurred = pairs.iter().filter(|(_, n)| *n > 0);
+            occurred.map(|(verdict, n)| (verdict.name().to_owned(), *n)).collect::<BTreeMap<_, _>>()
+        };
+        let mut endpoint = named(&stats.refused);
+        endpoint.extend(
+            [
+                ("sent", stats.socket.sent),
+                ("send_failed", stats.socket.send_failed),
+                ("received", stats.socket.received),
+                ("oversized", stats.socket.oversized),
+                ("logged_by_kernel", stats.logged_by_kernel),
+                ("logged_by_user", stats.logged_by_user),
+                ("taken_over", stats.taken_over),
+                ("malformed", stats.malformed),
+                ("dropped_early", stats.dropped_early),
+            ]
+            .into_iter()
+            .filter(|(_, n)| *n > 0)
+            .map(|(name, n)| (name.to_owned(), n)),
+        );
         Ok(NodeStatus {
             replica: self.replica.status(),
             node: Node {
@@ -206,7 +229,9 @@ impl Driver {
                 backend: choice.backend.to_owned(),
                 hook: choice.hook.to_owned(),
                 fallback: choice.reason.clone(),
-                syscalls: self.endpoint.stats()?.syscalls(),
+                syscalls: stats.syscalls(),
+                verdicts: named(&stats.kernel),
+                endpoint,
             },
         })
     }
