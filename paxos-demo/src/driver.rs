@@ -50,6 +50,8 @@ pub struct Driver {
     peers: ReplicaSet,
     members: usize,
     log_slots: u64,
+    /// L5: a quarter of the resend time.
+    scan_interval: Duration,
     quiet: u32,
     /// Status requests to answer: asker and nonce.
     asked: VecDeque<(std::net::SocketAddr, u64)>,
@@ -68,6 +70,7 @@ impl Driver {
             peers: ReplicaSet::all(members).without(me),
             members,
             log_slots: log_slots.into(),
+            scan_interval: Duration::from_nanos(config.resend_ns / 4),
             replica,
             quiet: 0,
             asked: VecDeque::new(),
@@ -168,8 +171,8 @@ impl Driver {
                 Action::Reply { to, bytes } => self.endpoint.send_message(to, &bytes)?,
                 Action::OpenGate { role, view, leader, last_op, .. } => {
                     match role {
-                        GateRole::Lead => self.endpoint.lead(view, last_op)?,
-                        GateRole::Follow => self.endpoint.follow(view, leader, last_op)?,
+                        GateRole::Lead => self.endpoint.gate().lead(view, last_op)?,
+                        GateRole::Follow => self.endpoint.gate().follow(view, leader, last_op)?,
                     };
                 }
                 Action::ExpectIncarnation { peer, incarnation } => {
@@ -242,6 +245,12 @@ impl Driver {
             .replica
             .next_deadline()
             .map_or(SLEEP_MAX, |at| Duration::from_nanos(at.saturating_sub(now)).min(SLEEP_MAX));
+        // L5: a wake-up that got lost costs one look.
+        let until_deadline = if self.endpoint.rounds_in_flight() > 0 {
+            until_deadline.min(self.scan_interval)
+        } else {
+            until_deadline
+        };
         self.quiet = if events > 0 { 0 } else { self.quiet.saturating_add(1) };
         // Leaders and idle followers are woken; a busy follower comes by itself.
         let busy_follower = !self.replica.is_leading() && self.quiet < QUIET_TICKS;
