@@ -74,8 +74,6 @@ impl Replica {
             return self.stop(error.into());
         }
         self.counters.batches_logged += 1;
-        follower.commit_heard = follower.commit_heard.max(commit);
-        follower.exists = follower.exists.max(follower.commit_heard);
         if follower.ask_at != NEVER {
             let answered = follower.asked_upto > OpNumber(0) && last >= follower.asked_upto;
             if answered || last >= follower.exists {
@@ -86,26 +84,16 @@ impl Replica {
                 follower.ask_at = self.now + follower.retry_ns;
             }
         }
-        self.apply_heard();
+        self.hear_commit(commit);
     }
 
     /// The highest commit number heard from the view's leader.
     pub fn on_commit(&mut self, view: View, commit: OpNumber) {
-        let Role::Follower(follower) = &mut self.role else {
-            self.counters.ignored += 1;
-            return;
-        };
-        if view != self.view {
+        if view != self.view || !matches!(self.role, Role::Follower(_)) {
             self.counters.ignored += 1;
             return;
         }
-        follower.commit_heard = follower.commit_heard.max(commit);
-        if commit > self.log.last_op() && commit > follower.exists {
-            follower.exists = commit;
-            // The Prepare may just have been overtaken: give it a moment.
-            follower.ask_at = follower.ask_at.min(self.now + follower.retry_ns);
-        }
-        self.apply_heard();
+        self.hear_commit(commit);
     }
 
     /// Ops `have + 1 ..= seen` are missing: something later has arrived.
@@ -180,9 +168,15 @@ impl Replica {
         self.outbox.send(leader, PeerMessage::NeedPrepares { view: self.view, have, upto });
     }
 
-    /// Applies what is both committed and held (F10).
-    fn apply_heard(&mut self) {
-        let Role::Follower(follower) = &self.role else { return };
+    /// Applies what is both committed and held (F10). What is committed and not held is missing.
+    fn hear_commit(&mut self, commit: OpNumber) {
+        let Role::Follower(follower) = &mut self.role else { return };
+        follower.commit_heard = follower.commit_heard.max(commit);
+        follower.exists = follower.exists.max(follower.commit_heard);
+        if follower.exists > self.log.last_op() && follower.ask_at == NEVER {
+            // The Prepare may just have been overtaken, or wait in the kernel's log: give it a moment.
+            follower.ask_at = self.now + follower.retry_ns;
+        }
         let commit = follower.commit_heard.min(self.log.last_op());
         if commit > self.commit {
             let stable = follower.stable;
