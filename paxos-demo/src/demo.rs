@@ -68,17 +68,16 @@ fn backends(args: &DemoArgs, stop: &Stop) -> Result<Vec<BackendChoice>, BenchErr
     let mut spec = Spec::new(args.replicas)
         .map_err(|source| BenchError::System { action: "find this program", source })?;
     spec.backend = args.backend;
-    println!(
-        "Starting {} replicas, each in a network namespace of its own, to see what runs here ...",
-        args.replicas
-    );
+    println!("Starting {} replicas to see what runs here ...", args.replicas);
     let cluster = Cluster::start(spec, stop)?;
     let statuses = cluster.statuses(Duration::from_secs(2))?;
     let node = statuses.iter().flatten().map(|status| &status.node).next();
     let ebpf = node.is_some_and(|node| node.backend == BackendChoice::Ebpf.as_str());
     if ebpf {
         let hook = node.map_or("", |node| node.hook.as_str());
-        println!("eBPF it is: broadcast at TC egress, fast acknowledgement and quorum at {hook} ingress.");
+        println!(
+            "Each in a network namespace of its own, over eBPF: broadcast at TC egress, fast acknowledgement and quorum at {hook} ingress."
+        );
     } else if let Some(reason) = cluster.loopback_reason() {
         println!("On the loopback address and over kernel UDP, because: {reason}");
     } else if args.backend == BackendChoice::Auto {

@@ -85,7 +85,10 @@ pub fn side_by_side(report: &Report) -> Table {
         BASELINE => "kernel UDP",
         other => other,
     }));
-    header.push("ratio");
+    let compared = backends.contains(&"ebpf") && backends.contains(&BASELINE);
+    if compared {
+        header.push("ratio");
+    }
     let mut table = new_table(&header);
 
     type Line = (&'static str, fn(&Run) -> f64, fn(f64) -> String);
@@ -111,10 +114,12 @@ pub fn side_by_side(report: &Report) -> Table {
             let title = if i == 0 { describe(setting) } else { String::new() };
             let mut row = vec![title, name.to_owned()];
             row.extend(backends.iter().map(|backend| of(backend).map_or("-".to_owned(), write)));
-            row.push(match (of("ebpf"), of(BASELINE)) {
-                (Some(ebpf), Some(udp)) if udp > 0.0 => format!("x{:.2}", ebpf / udp),
-                _ => String::new(),
-            });
+            if compared {
+                row.push(match (of("ebpf"), of(BASELINE)) {
+                    (Some(ebpf), Some(udp)) if udp > 0.0 => format!("x{:.2}", ebpf / udp),
+                    _ => String::new(),
+                });
+            }
             table.add_row(row);
         }
     }

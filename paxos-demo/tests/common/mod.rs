@@ -26,7 +26,7 @@ pub fn privileged(test: &str) -> bool {
         "{test} must not be skipped: {reason}"
     );
     // Not `eprintln`: the harness captures that, and a skip that nobody sees is a defect.
-    writeln!(std::io::stderr(), "SKIPPED {test}: {reason}").unwrap();
+    writeln!(std::io::stderr(), "SKIPPED {test}: {reason}").expect("standard error is open");
     false
 }
 
