@@ -169,6 +169,64 @@ fn the_ready_file_follows_the_replicas() {
 }
 
 #[test]
+fn a_dead_replica_is_started_again_if_asked_for() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("ready.json");
+    let port = free_ports(3).to_string();
+    let data = temp.path().join("data");
+    let arguments = [
+        "cluster",
+        "--replicas",
+        "3",
+        "--backend",
+        "udp",
+        "--resp-port",
+        &port,
+        "--ready-file",
+        file.to_str().unwrap(),
+        "--restart-after-ms",
+        "1",
+        "--data-dir",
+        data.to_str().unwrap(),
+    ];
+    let cluster = Guard::start(&arguments, temp.path());
+    let ready: ReadyFile = wait_for("the ready file", || {
+        Some(serde_json::from_str(&std::fs::read_to_string(&file).ok()?).unwrap())
+    });
+    let log = data.join("replica-1.log");
+    let length = std::fs::metadata(&log).unwrap().len();
+    signal(ready.replicas[1].pid.unwrap(), libc::SIGKILL);
+    // In this version it may not rejoin, but it says so: somebody started it.
+    wait_for("its next life", || (std::fs::metadata(&log).unwrap().len() > length).then_some(()));
+    let mut client = common::Redis::connect(ready.replicas[0].resp.parse().unwrap());
+    assert_eq!(client.call(&["SET", "k", "v"]), "+OK");
+    signal(cluster.0.id(), libc::SIGTERM);
+    assert_eq!(cluster.exit_code(), Some(0));
+    assert!(data.join("cluster.toml").exists(), "a directory that was given stays");
+}
+
+#[test]
+fn a_group_on_ipv6_serves() {
+    if !privileged("a_group_on_ipv6_serves") {
+        return;
+    }
+    for backend in ["auto", "udp"] {
+        let mut spec = loopback(3);
+        spec.loopback = false;
+        spec.family = electrode::fabric::Family::V6;
+        spec.backend = clap::ValueEnum::from_str(backend, false).unwrap();
+        let cluster = start(spec);
+        assert!(cluster.config().is_ipv6());
+        let mut client = cluster.client().unwrap();
+        let value = vec![7; 1372 - 32 - 3 - 1];
+        for _ in 0..20 {
+            client.put(b"k", &value).unwrap();
+            assert_eq!(client.get(b"k").unwrap().as_deref(), Some(&value[..]));
+        }
+    }
+}
+
+#[test]
 fn killing_the_supervisor_ends_its_replicas() {
     let temp = tempfile::tempdir().unwrap();
     let file = temp.path().join("ready.json");
