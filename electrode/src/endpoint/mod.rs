@@ -15,8 +15,6 @@ mod wait;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use zerocopy::IntoBytes;
-
 pub use self::gate::Gate;
 pub use self::leader::Round;
 pub use self::open::Choice;
