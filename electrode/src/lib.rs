@@ -10,6 +10,7 @@ pub mod endpoint;
 mod error;
 #[cfg(feature = "fabric")]
 pub mod fabric;
+pub mod inspect;
 pub mod model;
 mod net;
 pub mod probe;
@@ -22,7 +23,7 @@ pub mod words;
 pub use error::{Error, Result};
 
 pub use endpoint::{Choice, Endpoint, Event, Patience, Round};
-pub use net::Interface;
+pub use net::{Direction, Interface, XdpMode, XdpProgram};
 pub use stats::Stats;
 
 /// A UDP socket that works in batches.

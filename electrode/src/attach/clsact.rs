@@ -3,13 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use crate::net::{Direction, clsact_filters};
 use libbpf_sys::{bpf_tc_hook, bpf_tc_opts};
-use netlink_packet_core::NLM_F_DUMP;
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::tc::{TcHandle, TcMessage};
-
-use super::Direction;
-use crate::net::Netlink;
 
 /// Our filter; dropping it removes it, and the qdisc too if we made it and nobody else uses it.
 pub(crate) struct Filter {
@@ -30,13 +25,47 @@ fn hook(ifindex: u32, point: u32) -> bpf_tc_hook {
     }
 }
 
+fn point(direction: Direction) -> u32 {
+    match direction {
+        Direction::Ingress => libbpf_sys::BPF_TC_INGRESS,
+        Direction::Egress => libbpf_sys::BPF_TC_EGRESS,
+    }
+}
+
+/// Removes one filter by its place; the caller knows whose it is.
+pub(crate) fn remove(ifindex: u32, direction: Direction, handle: u32, priority: u32) -> io::Result<()> {
+    let hook = hook(ifindex, point(direction));
+    let opts = bpf_tc_opts {
+        sz: size_of::<bpf_tc_opts>() as libbpf_sys::size_t,
+        handle,
+        priority,
+        ..Default::default()
+    };
+    // SAFETY: initialised hook and options.
+    match unsafe { libbpf_sys::bpf_tc_detach(&raw const hook, &raw const opts) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(-error)),
+    }
+}
+
+/// Removes the interface's clsact qdisc if no filter is left on it, anybody's.
+pub(crate) fn remove_empty_qdisc(ifindex: u32) -> io::Result<bool> {
+    if !clsact_filters(ifindex)?.is_empty() {
+        return Ok(false);
+    }
+    let mut whole = hook(ifindex, libbpf_sys::BPF_TC_INGRESS | libbpf_sys::BPF_TC_EGRESS);
+    // SAFETY: an initialised hook; both directions together mean the qdisc.
+    match unsafe { libbpf_sys::bpf_tc_hook_destroy(&raw mut whole) } {
+        0 => Ok(true),
+        // There is none, or a qdisc of another kind in its place.
+        error if [-libc::ENOENT, -libc::EINVAL].contains(&error) => Ok(false),
+        error => Err(io::Error::from_raw_os_error(-error)),
+    }
+}
+
 impl Filter {
     pub(super) fn attach(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> io::Result<Self> {
-        let point = match direction {
-            Direction::Ingress => libbpf_sys::BPF_TC_INGRESS,
-            Direction::Egress => libbpf_sys::BPF_TC_EGRESS,
-        };
-        let mut hook = hook(ifindex, point);
+        let mut hook = hook(ifindex, point(direction));
         // SAFETY: an initialised hook.
         let created = unsafe { libbpf_sys::bpf_tc_hook_create(&raw mut hook) };
         if created != 0 && created != -libc::EEXIST {
@@ -66,24 +95,9 @@ impl Drop for Filter {
             // SAFETY: hook and options as attached; a filter that is gone already is an error to ignore.
             unsafe { libbpf_sys::bpf_tc_detach(&raw const self.hook, &raw const self.opts) };
         }
-        if self.made_qdisc && filters(self.hook.ifindex).is_ok_and(|n| n == 0) {
-            let mut whole =
-                hook(self.hook.ifindex as u32, libbpf_sys::BPF_TC_INGRESS | libbpf_sys::BPF_TC_EGRESS);
-            // SAFETY: an initialised hook; both directions together mean the qdisc.
-            unsafe { libbpf_sys::bpf_tc_hook_destroy(&raw mut whole) };
+        if self.made_qdisc {
+            // Nobody is left to hear of a failure.
+            let _ = remove_empty_qdisc(self.hook.ifindex as u32);
         }
     }
-}
-
-/// Filters on the interface's clsact qdisc, anybody's.
-fn filters(ifindex: i32) -> io::Result<usize> {
-    let mut netlink = Netlink::open()?;
-    let mut count = 0;
-    // TC_H_CLSACT with minor TC_H_MIN_INGRESS and TC_H_MIN_EGRESS.
-    for minor in [0xfff2, 0xfff3] {
-        let mut message = TcMessage::with_index(ifindex);
-        message.header.parent = TcHandle { major: 0xffff, minor };
-        count += netlink.request(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP)?.len();
-    }
-    Ok(count)
 }

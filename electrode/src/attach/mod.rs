@@ -3,20 +3,14 @@
 //! Links (tcx, XDP) belong to a descriptor, so they go away however the process dies. A clsact filter stays
 //! behind then; rule F2's lease makes it harmless and `elecctl detach` removes it.
 
-mod clsact;
+pub(crate) mod clsact;
 mod link;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::config::TcMechanism;
 use crate::error::{Error, Result};
-
-/// Direction of a TC program.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Ingress,
-    Egress,
-}
+use crate::net::Direction;
 
 /// A program on its hook; dropping it takes the program off.
 pub(crate) enum Attached {

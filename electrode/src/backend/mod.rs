@@ -17,6 +17,7 @@ use crate::words::GateState;
 
 /// How the gate is opened (U6).
 #[derive(Copy, Clone, Debug)]
+#[cfg_attr(not(feature = "ebpf"), expect(dead_code, reason = "sockets need nothing of it"))]
 pub(crate) struct Opening {
     pub state: GateState,
     pub epoch: Epoch,
@@ -46,6 +47,7 @@ pub struct Logged<'a> {
 
 /// A round as the kernel counts it (L1).
 #[derive(Copy, Clone, Debug)]
+#[cfg_attr(not(feature = "ebpf"), expect(dead_code, reason = "sockets need nothing of it"))]
 pub(crate) struct RoundSlot {
     pub epoch: Epoch,
     pub view: View,

@@ -89,8 +89,8 @@ impl Leader {
             return;
         }
         let mut acked = [OpNumber(0); abi::MEMBERS_MAX];
-        for peer in 0..members {
-            acked[peer] = self.acked(path, ReplicaId(peer as u8));
+        for (peer, acked) in acked.iter_mut().enumerate().take(members) {
+            *acked = self.acked(path, ReplicaId(peer as u8));
         }
         while let Some(InFlight { round, .. }) = self.rounds.front() {
             let holders = round.voters.iter().filter(|p| acked[p.index()] >= round.last).count();

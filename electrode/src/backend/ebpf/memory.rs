@@ -110,8 +110,6 @@ impl Control {
         durable;
         /// Time until which the gate may be used (F2).
         lease_ns;
-        /// Tests: the programs' clock.
-        virtual_now_ns;
         ring_at_op;
         ring_at_commit;
         ring_on_quorum;

@@ -18,10 +18,10 @@ use self::memory::{Config, Control, Rounds, Slots};
 use self::object::{Object, address_bytes};
 use super::{FastPath, Logged, Opening, RoundSlot, Wake};
 use crate::abi::Verdict;
-use crate::attach::{self, Attached, Direction};
+use crate::attach::{self, Attached};
 use crate::config::{Acks, EndpointConfig, Hook, TcMechanism};
 use crate::error::{Error, Result};
-use crate::net::{Interface, NextHops, Watcher};
+use crate::net::{Direction, Interface, NextHops, Watcher};
 use crate::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
 use crate::words::{self, GateState, GateWord};
 
@@ -111,7 +111,7 @@ impl Ebpf {
         payload_bytes_max: usize,
     ) -> Result<Self> {
         let tc = match config.tc {
-            TcMechanism::Auto if crate::probe::kernel_at_least(6, 6) => TcMechanism::Tcx,
+            TcMechanism::Auto if crate::probe::kernel_at_least(crate::probe::TCX) => TcMechanism::Tcx,
             TcMechanism::Auto => TcMechanism::Clsact,
             chosen => chosen,
         };
@@ -217,14 +217,13 @@ fn attach_ingress(
             let generic = wanted == Hook::XdpGeneric;
             Ok((wanted, attach::xdp(xdp_program.as_fd(), interface.index, generic)?, None))
         }
-        // veth rebuilds every packet for XDP; where there is no hardware, TC is the faster hook.
-        Hook::Auto if interface.kind.is_some() => {
-            let kind = interface.kind.as_deref().unwrap_or_default();
-            Ok((Hook::Tc, at_tc()?, Some(format!("{} is a virtual device ({kind})", interface.name))))
-        }
-        Hook::Auto => match attach::xdp(xdp_program.as_fd(), interface.index, false) {
-            Ok(attached) => Ok((Hook::Xdp, attached, None)),
-            Err(e) => Ok((Hook::Tc, at_tc()?, Some(e.to_string()))),
+        // `probe` foretells this choice.
+        Hook::Auto => match interface.prefers_tc() {
+            Some(reason) => Ok((Hook::Tc, at_tc()?, Some(reason))),
+            None => match attach::xdp(xdp_program.as_fd(), interface.index, false) {
+                Ok(attached) => Ok((Hook::Xdp, attached, None)),
+                Err(e) => Ok((Hook::Tc, at_tc()?, Some(e.to_string()))),
+            },
         },
     }
 }
@@ -404,21 +403,25 @@ impl FastPath for Ebpf {
     }
 
     fn verdicts(&self) -> Result<Vec<(Verdict, u64)>> {
-        let per_cpu = self
-            .counters
-            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
-            .map_err(|e| Error::Kernel {
-                what: "read the counters".into(),
-                reason: e.to_string(),
-                hint: "CAP_BPF may have been dropped".into(),
-            })?
-            .unwrap_or_default();
-        let mut totals = [0u64; size_of::<elec_counters>() / 8];
-        for cpu in &per_cpu {
-            for (total, bytes) in totals.iter_mut().zip(cpu.chunks_exact(8)) {
-                *total += u64::from_ne_bytes(bytes.try_into().expect("chunks of eight"));
-            }
-        }
-        Ok(Verdict::ALL.iter().copied().zip(totals).collect())
+        sum_counters(&self.counters)
     }
+}
+
+/// The verdicts of a counter map, all CPUs together.
+pub(crate) fn sum_counters(counters: &MapHandle) -> Result<Vec<(Verdict, u64)>> {
+    let per_cpu = counters
+        .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
+        .map_err(|e| Error::Kernel {
+            what: "read the counters".into(),
+            reason: e.to_string(),
+            hint: "CAP_BPF may have been dropped".into(),
+        })?
+        .unwrap_or_default();
+    let mut totals = [0u64; size_of::<elec_counters>() / 8];
+    for cpu in &per_cpu {
+        for (total, bytes) in totals.iter_mut().zip(cpu.chunks_exact(8)) {
+            *total += u64::from_ne_bytes(bytes.try_into().expect("chunks of eight"));
+        }
+    }
+    Ok(Verdict::ALL.iter().copied().zip(totals).collect())
 }
