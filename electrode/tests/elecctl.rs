@@ -1,0 +1,181 @@
+//! `elecctl` as a program: what it prints, how it exits, what it removes.
+
+mod common;
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output};
+
+use common::group::{Seen, group, members, open, round};
+use common::hosts::{fabric, wait_until};
+use common::privileged;
+use electrode::config::{Backend, TcMechanism};
+use electrode::fabric::{Fabric, Family};
+use electrode::types::{OpNumber, ReplicaId, View};
+
+const ELECCTL: &str = env!("CARGO_BIN_EXE_elecctl");
+/// Tells this test binary to be the process that is killed, and where its hosts are.
+const VICTIM: &str = "ELECTRODE_TEST_VICTIM";
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn elecctl(args: &[&str]) -> Output {
+    Command::new(ELECCTL).args(args).output().unwrap()
+}
+
+fn inside(fabric: &Fabric, host: usize, args: &[&str]) -> Output {
+    let netns = fabric.host(host).netns().path();
+    elecctl(&[&["--netns", netns.to_str().unwrap()], args].concat())
+}
+
+#[test]
+fn the_doctor_needs_no_privileges() {
+    let output = elecctl(&["doctor"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("backend of `auto`"), "{}", text(&output));
+
+    let output = elecctl(&["doctor", "--json", "--interface", "lo"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["schema"], 1);
+    assert_eq!(report["backend"], "udp", "there is no hook on lo");
+    assert_eq!(report["interfaces"][0]["hook"], "none");
+}
+
+#[test]
+fn mistakes_have_exit_codes_and_words() {
+    assert_eq!(elecctl(&[]).status.code(), Some(2));
+    assert_eq!(elecctl(&["doctor", "--colour"]).status.code(), Some(2));
+    let output = elecctl(&["doctor", "--interface", "eth-none"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("no interface eth-none"), "{}", text(&output));
+    let output = elecctl(&["--netns", "/nowhere", "status"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("/nowhere"), "{}", text(&output));
+}
+
+#[test]
+fn status_tells_who_is_attached() {
+    if !privileged("status_tells_who_is_attached") {
+        return;
+    }
+    let fabric = fabric(2, Family::V4);
+    let output = inside(&fabric, 0, &["status"]);
+    assert!(text(&output).contains("nothing of Electrode"), "{}", text(&output));
+
+    let mut endpoints = group(&fabric, 2, |c| c.backend = Backend::Ebpf);
+    let mut seen = Seen::default();
+    endpoints[0].elec_broadcast(&round(2, 1, 0, 1), b"x").unwrap();
+    seen.until(&mut endpoints[0], "a quorum", |s| s.quorums == [1]);
+
+    let output = inside(&fabric, 1, &["status", "--json"]);
+    let status: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output)));
+    let endpoint = &status["endpoints"][0];
+    assert_eq!(endpoint["identity"]["addr"], members(&fabric, 2)[1].to_string(), "{status}");
+    assert_eq!(endpoint["identity"]["member"], 1);
+    assert_eq!(endpoint["gate"]["state"], "follow");
+    assert_eq!(endpoint["gate"]["op"], 1);
+    assert_eq!(endpoint["counters"]["tx_ack"], 1);
+    assert_eq!(endpoint["owners"]["processes"][0]["pid"], std::process::id());
+    let programs: Vec<_> =
+        endpoint["attachments"].as_array().unwrap().iter().map(|a| a["program"].as_str().unwrap()).collect();
+    assert_eq!(programs, ["elec_rx_tc", "elec_tx"]);
+
+    let output = inside(&fabric, 0, &["status"]);
+    assert!(text(&output).contains("lead, epoch 1"), "{}", text(&output));
+    // The doctor sees the programs, too.
+    let output = inside(&fabric, 0, &["doctor"]);
+    let report = text(&output);
+    assert!(report.contains("elec_tx (Electrode)") && report.contains("virtual device (veth)"), "{report}");
+}
+
+#[test]
+fn watch_ends_with_ctrl_c() {
+    if !privileged("watch_ends_with_ctrl_c") {
+        return;
+    }
+    let child = Command::new(ELECCTL).arg("watch").stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let pid = child.id() as i32;
+    // The signals are blocked before the first look, and a signal before that would kill it: give it time.
+    wait_until("watch blocks SIGINT", || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let blocked = status.lines().find_map(|l| l.strip_prefix("SigBlk:")).unwrap_or("0").trim().to_owned();
+        u64::from_str_radix(&blocked, 16).unwrap_or(0) & 2 != 0
+    });
+    // SAFETY: a signal to our own child.
+    unsafe { libc::kill(pid, libc::SIGINT) };
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.status.signal()), (Some(0), None));
+}
+
+/// Not a test by itself: the process that `detach_removes_what_a_crash_left` kills.
+#[test]
+fn victim() {
+    let Some(addresses) = std::env::var_os(VICTIM) else { return };
+    let members: Vec<std::net::SocketAddr> =
+        addresses.to_str().unwrap().split(',').map(|a| a.parse().unwrap()).collect();
+    let mut config = electrode::config::EndpointConfig::new(members, ReplicaId(0));
+    (config.backend, config.tc) = (Backend::Ebpf, TcMechanism::Clsact);
+    (config.log_slots, config.quorum_window) = (256, 256);
+    let mut endpoint = electrode::Endpoint::open(config).unwrap();
+    endpoint.lead(View(0), OpNumber(0)).unwrap();
+    loop {
+        endpoint.wait(std::time::Duration::from_millis(50), electrode::endpoint::Patience::Eager).unwrap();
+        endpoint.elec_poll_message(16, &mut |_| {}).unwrap();
+    }
+}
+
+#[test]
+fn detach_removes_what_a_crash_left() {
+    if !privileged("detach_removes_what_a_crash_left") {
+        return;
+    }
+    let fabric = fabric(2, Family::V4);
+    let addresses: Vec<_> = members(&fabric, 2).iter().map(ToString::to_string).collect();
+    let mut victim = fabric
+        .host(0)
+        .netns()
+        .command(std::env::current_exe().unwrap())
+        .args(["--exact", "victim", "--nocapture"])
+        .env(VICTIM, addresses.join(","))
+        .spawn()
+        .unwrap();
+    let status = || text(&inside(&fabric, 0, &["status"]));
+    wait_until("the victim leads", || status().contains("lead, epoch 1"));
+
+    // A living owner's filters stay.
+    let output = inside(&fabric, 0, &["detach"]);
+    assert!(output.status.success());
+    assert!(text(&output).contains("nothing to remove"), "{}", text(&output));
+    assert!(text(&output).contains(&format!("process {}", victim.id())), "{}", text(&output));
+    assert!(status().contains("clsact ingress"), "{}", status());
+
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    assert!(status().contains("nobody: its process is gone"), "{}", status());
+    // Until the lease has run out the owner might live where it cannot be seen.
+    wait_until("detach", || text(&inside(&fabric, 0, &["detach"])).contains("removed  "));
+    assert!(status().contains("nothing of Electrode"), "{}", status());
+    let qdiscs = fabric.host(0).netns().command("tc").args(["qdisc", "show"]).output().unwrap();
+    assert!(!text(&qdiscs).contains("clsact"), "{}", text(&qdiscs));
+    // And an endpoint can be opened in its place.
+    drop(open(&fabric, 2, 0, &|c| (c.backend, c.tc) = (Backend::Ebpf, TcMechanism::Clsact)));
+}
+
+#[test]
+fn other_peoples_filters_stay() {
+    if !privileged("other_peoples_filters_stay") {
+        return;
+    }
+    let fabric = fabric(1, Family::V4);
+    let tc = |args: &str| {
+        let output = fabric.host(0).netns().command("tc").args(args.split_whitespace()).output().unwrap();
+        assert!(output.status.success(), "tc {args}: {}", text(&output));
+        text(&output)
+    };
+    tc("qdisc add dev eth0 clsact");
+    let output = inside(&fabric, 0, &["detach"]);
+    assert!(text(&output).contains("nothing to remove"), "{}", text(&output));
+    assert!(tc("qdisc show dev eth0").contains("clsact"), "an empty qdisc of others is theirs");
+}
