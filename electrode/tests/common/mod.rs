@@ -2,6 +2,8 @@
 #![allow(dead_code)]
 
 #[cfg(feature = "fabric")]
+pub mod actor;
+#[cfg(feature = "fabric")]
 pub mod group;
 #[cfg(feature = "fabric")]
 pub mod hosts;
