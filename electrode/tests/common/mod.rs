@@ -4,6 +4,10 @@
 #[cfg(feature = "fabric")]
 pub mod actor;
 #[cfg(feature = "fabric")]
+pub mod capture;
+#[cfg(all(feature = "fabric", feature = "ebpf"))]
+pub mod foreign;
+#[cfg(feature = "fabric")]
 pub mod group;
 #[cfg(feature = "fabric")]
 pub mod hosts;
