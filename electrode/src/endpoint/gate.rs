@@ -57,6 +57,7 @@ impl Gate<'_> {
         endpoint.leader.restart(endpoint.epoch.next());
         endpoint.follower.restart(last_op);
         endpoint.commit_told = OpNumber(0);
+        endpoint.durable = OpNumber(0);
         endpoint.reopen(true)?;
         Ok(endpoint.epoch)
     }
@@ -73,6 +74,10 @@ impl Endpoint {
             leader: self.leader_id,
             tail: self.follower.held,
             fresh,
-        })
+        })?;
+        if self.durable.0 > 0 {
+            self.path.durable(self.epoch, self.durable);
+        }
+        Ok(())
     }
 }

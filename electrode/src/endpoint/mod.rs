@@ -116,6 +116,8 @@ pub struct Endpoint {
     follower: Follower,
     leader: Leader,
     last_batch: LastBatch,
+    /// Last op that the caller acknowledged, for [`crate::config::Acks::ByCaller`].
+    durable: OpNumber,
     incarnations: [u32; crate::abi::MEMBERS_MAX],
     commit_told: OpNumber,
     last_leader_ns: u64,

@@ -150,7 +150,8 @@ impl Endpoint {
         if op.0 == 0 {
             return Ok(());
         }
-        self.path.durable(self.epoch, op);
+        self.durable = self.durable.max(op);
+        self.path.durable(self.epoch, self.durable);
         let prepare = self.origin.prepare(&self.last_batch.batch(op), OpNumber(0), ReplicaSet::EMPTY, 0);
         self.queue_ack(wire::prepare_ok(&prepare, self.config.me, self.config.incarnation, op));
         Ok(())
@@ -164,8 +165,7 @@ impl Endpoint {
     /// Sends the acks that the follower's half has gathered (U7).
     pub(super) fn send_acks(&mut self) {
         if self.config.acks == Acks::ByCaller {
-            self.follower.drop_acks();
-            return;
+            self.follower.drop_acks_beyond(self.durable);
         }
         let to = self.config.members[self.leader_id.index()];
         for header in self.follower.take_acks(self.config.me, self.config.incarnation) {
