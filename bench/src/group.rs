@@ -62,9 +62,9 @@ impl Group {
             site.open(endpoint).unwrap_or_else(|e| panic!("member {member} of {config:?}: {e}"))
         };
         let mut endpoints: Vec<_> = (0..config.members).map(open).collect();
-        endpoints[0].lead(View(0), OpNumber(0)).expect("a fresh leader leads");
+        endpoints[0].gate().lead(View(0), OpNumber(0)).expect("a fresh leader leads");
         for follower in &mut endpoints[1..] {
-            follower.follow(View(0), ReplicaId(0), OpNumber(0)).expect("a fresh follower follows");
+            follower.gate().follow(View(0), ReplicaId(0), OpNumber(0)).expect("a fresh follower follows");
         }
         let logged = vec![0; config.members];
         Self { config, endpoints, payload: vec![0xa5; config.payload_bytes], op: 0, done: 0, logged }
