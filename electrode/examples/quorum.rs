@@ -92,9 +92,9 @@ fn one_round(mut endpoints: Vec<Endpoint>, out: &mut dyn Write) -> Result<Seen, 
     let peers = ReplicaSet::all(MEMBERS).without(LEADER);
     for (i, endpoint) in endpoints.iter_mut().enumerate() {
         if i == LEADER.index() {
-            endpoint.lead(View(0), OpNumber(0))?;
+            endpoint.gate().lead(View(0), OpNumber(0))?;
         } else {
-            endpoint.follow(View(0), LEADER, OpNumber(0))?;
+            endpoint.gate().follow(View(0), LEADER, OpNumber(0))?;
         }
     }
     // The kernel copies a packet only for peers whose hardware address it knows; first packets, sent one by

@@ -120,7 +120,7 @@ fn victim() {
     (config.backend, config.tc) = (Backend::Ebpf, TcMechanism::Clsact);
     (config.log_slots, config.quorum_window) = (256, 256);
     let mut endpoint = electrode::Endpoint::open(config).unwrap();
-    endpoint.lead(View(0), OpNumber(0)).unwrap();
+    endpoint.gate().lead(View(0), OpNumber(0)).unwrap();
     loop {
         endpoint.wait(std::time::Duration::from_millis(50), electrode::endpoint::Patience::Eager).unwrap();
         endpoint.elec_poll_message(16, &mut |_| {}).unwrap();

@@ -28,10 +28,8 @@ pub(super) struct Follower {
     acks: Vec<Ack>,
     /// Highest commit number seen in a packet that passed F1 to F4.
     pub commit: OpNumber,
-    /// The gap that was reported last.
-    reported: Option<(OpNumber, OpNumber)>,
-    /// A gap to report: what is held and the first op of what has come.
-    gap: Option<OpNumber>,
+    /// Last missing op of the gap that was reported last.
+    reported: Option<OpNumber>,
     /// Batches dropped because too many waited, or cut across what is held.
     pub dropped: u64,
 }
@@ -64,7 +62,6 @@ impl Follower {
                 } else {
                     self.dropped += 1;
                 }
-                self.gap = Some(self.gap.map_or(header.first(), |first| first.min(header.first())));
                 Arrival::Done
             }
             // Batches keep their boundaries (L6), so this is no resend of ours.
@@ -123,25 +120,21 @@ impl Follower {
         self.acks.drain(..).map(move |ack| wire::prepare_ok(&ack.header, me, incarnation, ack.header.last()))
     }
 
-    /// Forgets acks: somebody else acknowledges ([`crate::config::Acks::ByCaller`]).
-    pub fn drop_acks(&mut self) {
-        self.acks.clear();
+    /// Forgets acks beyond `durable`: the caller acknowledges those ([`crate::config::Acks::ByCaller`]).
+    pub fn drop_acks_beyond(&mut self, durable: OpNumber) {
+        self.acks.retain(|ack| ack.header.last() <= durable);
     }
 
-    /// A gap that has not been reported: (held, last missing op).
+    /// A gap that has not been reported: (held, last missing op). Looked for at every poll, for closing one
+    /// may show the next.
     pub fn take_gap(&mut self) -> Option<(OpNumber, OpNumber)> {
-        let first_seen = self.gap.take()?;
-        // Since then it may have closed, or moved.
-        let first_seen = self.early.first_key_value().map_or(first_seen, |(first, _)| OpNumber(*first));
-        if first_seen <= self.held.next() {
+        let (first, _) = self.early.first_key_value()?;
+        let missing = OpNumber(first - 1);
+        if missing <= self.held || self.reported == Some(missing) {
             return None;
         }
-        let gap = (self.held, OpNumber(first_seen.0 - 1));
-        if self.reported == Some(gap) {
-            return None;
-        }
-        self.reported = Some(gap);
-        self.reported
+        self.reported = Some(missing);
+        Some((self.held, missing))
     }
 }
 
@@ -208,6 +201,18 @@ mod tests {
         assert_eq!(lasts, [4, 5]);
         assert_eq!(acked(&mut f), [5], "one cumulative ack");
         assert!(!f.waits_for_gap());
+    }
+
+    #[test]
+    fn a_gap_behind_a_gap_is_reported_too() {
+        let mut f = Follower::default();
+        f.arrive(&prepare(2, 2, 0), b"");
+        f.arrive(&prepare(5, 5, 0), b"");
+        assert_eq!(f.take_gap(), Some((OpNumber(0), OpNumber(1))));
+        f.take(&prepare(1, 1, 0));
+        let (two, _) = f.next_early().unwrap();
+        f.take(&two);
+        assert_eq!(f.take_gap(), Some((OpNumber(2), OpNumber(4))));
     }
 
     #[test]

@@ -88,6 +88,7 @@ impl Endpoint {
             follower: Follower::default(),
             leader: Leader::default(),
             last_batch: LastBatch::default(),
+            durable: OpNumber(0),
             incarnations,
             commit_told: OpNumber(0),
             last_leader_ns: 0,

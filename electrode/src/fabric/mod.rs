@@ -213,12 +213,14 @@ impl Fabric {
     /// how it starts, packets travel between hosts with their checksum still to be filled in.
     pub fn set_tx_checksum_offload(&self, i: usize, on: bool) -> Result<(), FabricError> {
         self.check_host(i)?;
-        self.hosts[i].netns.run(|| {
-            offload::set_tx_checksum(INTERFACE, on)
-                .and_then(|()| offload::tx_checksum(INTERFACE))
-                .and_then(|is| if is == on { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) })
-                .map_err(|e| FabricError::kernel(format!("set checksum offload of host {i} to {on}"), e))
-        })?
+        set_checksum_offload(&self.hosts[i].netns, INTERFACE, on)
+    }
+
+    /// Does the same to the switch's port to host `i`. Without it the switch fills in what is missing, as a
+    /// network card would have, and host `i` sees checksums that are to be verified.
+    pub fn set_port_tx_checksum_offload(&self, i: usize, on: bool) -> Result<(), FabricError> {
+        self.check_host(i)?;
+        set_checksum_offload(&self.switch, &port_name(i), on)
     }
 
     /// Runs `work` with a connection to host `i`.
@@ -242,6 +244,15 @@ impl Fabric {
 /// Whether virtual hosts can be made here, and if not, why: makes the smallest fabric and drops it.
 pub fn available() -> Result<(), FabricError> {
     Fabric::new(FabricConfig { hosts: 1, ..FabricConfig::default() }).map(drop)
+}
+
+fn set_checksum_offload(netns: &NetNs, interface: &str, on: bool) -> Result<(), FabricError> {
+    netns.run(|| {
+        offload::set_tx_checksum(interface, on)
+            .and_then(|()| offload::tx_checksum(interface))
+            .and_then(|is| if is == on { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) })
+            .map_err(|e| FabricError::kernel(format!("set checksum offload of {interface} to {on}"), e))
+    })?
 }
 
 fn port_name(i: usize) -> String {

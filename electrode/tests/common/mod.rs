@@ -2,6 +2,12 @@
 #![allow(dead_code)]
 
 #[cfg(feature = "fabric")]
+pub mod actor;
+#[cfg(feature = "fabric")]
+pub mod capture;
+#[cfg(all(feature = "fabric", feature = "ebpf"))]
+pub mod foreign;
+#[cfg(feature = "fabric")]
 pub mod group;
 #[cfg(feature = "fabric")]
 pub mod hosts;

@@ -114,7 +114,7 @@ fn validate(text: &str, raw: Raw) -> Result<ClusterConfig, ConfigError> {
             format!(
                 "log_slots = {log_slots} of payload_bytes_max = {payload_bytes_max} take {} MiB; a replica's log may \
                  take {} MiB of locked memory",
-                u64::from(log_slots) * slot_bytes >> 20,
+                (u64::from(log_slots) * slot_bytes) >> 20,
                 LOG_BYTES_MAX >> 20
             ),
         );

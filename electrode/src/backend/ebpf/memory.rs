@@ -213,6 +213,15 @@ impl Slots {
         Mapping::new(map).map(Self)
     }
 
+    /// Makes every slot older than any epoch, for when epochs wrap. No program writes: the gate is frozen and
+    /// a grace period over.
+    pub(super) fn forget_epochs(&self) {
+        for i in 0..self.0.len {
+            // SAFETY: an element starts with a slot header; nobody writes it now.
+            unsafe { (&raw mut (*self.0.element(i).cast::<SlotHeader>()).epoch).write_volatile(0) };
+        }
+    }
+
     /// The slot of `op`, which the caller has seen published: op <= the tail of an acquired gate word and
     /// not released, so no program writes it (F6).
     pub(super) fn read(&self, op: u64) -> Slot<'_> {

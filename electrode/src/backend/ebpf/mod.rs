@@ -281,6 +281,7 @@ impl FastPath for Ebpf {
         if opening.epoch < frozen.epoch {
             // The epoch wrapped: nothing that still runs may carry a number that comes again.
             grace::period()?;
+            self.slots.forget_epochs();
         }
         let control = &self.control;
         control.released().store(opening.tail.0, Ordering::Relaxed);
