@@ -44,7 +44,7 @@
 //! fn leader() -> electrode::Result<()> {
 //!     let mut endpoint = Endpoint::open(EndpointConfig::new(members(), ReplicaId(0)))?;
 //!     println!("{:?}", endpoint.choice()); // the kernel or sockets, and why
-//!     endpoint.lead(View(0), OpNumber(0))?;
+//!     endpoint.gate().lead(View(0), OpNumber(0))?;
 //!
 //!     let peers = ReplicaSet::all(4).without(ReplicaId(0));
 //!     let round = Round {
@@ -75,7 +75,7 @@
 //!
 //! fn peer(me: u8) -> electrode::Result<()> {
 //!     let mut endpoint = Endpoint::open(EndpointConfig::new(members(), ReplicaId(me)))?;
-//!     endpoint.follow(View(0), ReplicaId(0), OpNumber(0))?;
+//!     endpoint.gate().follow(View(0), ReplicaId(0), OpNumber(0))?;
 //!     loop {
 //!         endpoint.wait(Duration::from_secs(1), Patience::Eager)?;
 //!         endpoint.elec_poll_message(64, &mut |event| {
