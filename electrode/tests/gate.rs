@@ -294,7 +294,7 @@ fn old_votes_die_with_the_opening() {
         });
         let followers = [1, 2].map(|i| Actor::new(&fabric, i));
         let to = leader.local_addr();
-        let mut quorums = |leader: &mut Endpoint, expect: &[u64]| {
+        let quorums = |leader: &mut Endpoint, expect: &[u64]| {
             let mut seen = Seen::default();
             if expect.is_empty() {
                 std::thread::sleep(QUIET);
