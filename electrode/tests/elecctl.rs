@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use common::group::{Seen, group, members, open, round};
 use common::hosts::{fabric, wait_until};
 use common::privileged;
-use electrode::config::{Backend, TcMechanism};
+use electrode::config::{Backend, Hook, TcMechanism};
 use electrode::fabric::{Fabric, Family};
 use electrode::types::{OpNumber, ReplicaId, View};
 
@@ -91,6 +91,29 @@ fn status_tells_who_is_attached() {
 }
 
 #[test]
+fn every_mechanism_is_listed_by_its_name() {
+    if !privileged("every_mechanism_is_listed_by_its_name") {
+        return;
+    }
+    let fabric = fabric(2, Family::V6);
+    for (hook, mechanism, expected) in [
+        (Hook::XdpGeneric, TcMechanism::Auto, "xdp-generic ingress"),
+        (Hook::Xdp, TcMechanism::Auto, "xdp ingress"),
+        (Hook::Tc, TcMechanism::Clsact, "clsact ingress"),
+    ] {
+        let endpoint = open(&fabric, 2, 0, &|c| (c.backend, c.hook, c.tc) = (Backend::Ebpf, hook, mechanism));
+        for command in ["status", "doctor"] {
+            let output = text(&inside(&fabric, 0, &[command]));
+            assert!(output.contains(expected), "{command}: no {expected} in\n{output}");
+        }
+        drop(endpoint);
+        let output = text(&inside(&fabric, 0, &["status"]));
+        assert!(output.contains("nothing of Electrode"), "after {expected}: {output}");
+        assert!(!tc_shows_clsact(&fabric), "after {expected}");
+    }
+}
+
+#[test]
 fn watch_ends_with_ctrl_c() {
     if !privileged("watch_ends_with_ctrl_c") {
         return;
@@ -155,6 +178,10 @@ fn tc(fabric: &Fabric, args: &str) -> String {
     text(&output)
 }
 
+fn tc_shows_clsact(fabric: &Fabric) -> bool {
+    tc(fabric, "qdisc show dev eth0").contains("clsact")
+}
+
 #[test]
 fn detach_removes_what_a_crash_left() {
     if !privileged("detach_removes_what_a_crash_left") {
@@ -173,7 +200,7 @@ fn detach_removes_what_a_crash_left() {
     // Until the lease has run out the owner might live where it cannot be seen.
     wait_until("detach", || text(&inside(&fabric, 0, &["detach"])).contains("removed  "));
     assert!(status(&fabric).contains("nothing of Electrode"), "{}", status(&fabric));
-    assert!(!tc(&fabric, "qdisc show").contains("clsact"), "{}", tc(&fabric, "qdisc show"));
+    assert!(!tc_shows_clsact(&fabric));
     // And an endpoint can be opened in its place.
     drop(open(&fabric, 2, 0, &|c| (c.backend, c.tc) = (Backend::Ebpf, TcMechanism::Clsact)));
 }
