@@ -161,7 +161,9 @@ impl Ebpf {
         ebpf._hooks.push(ingress);
         (ebpf.hook, ebpf.note) = (hook, note);
         if config.offloads.broadcast {
-            ebpf._hooks.push(attach::tc(object.tx.as_fd(), interface.index, Direction::Egress, tc)?);
+            let egress = attach::tc(object.tx.as_fd(), interface.index, Direction::Egress, tc)?;
+            // Dropped first: the ingress filter, which came first, takes the empty clsact qdisc along.
+            ebpf._hooks.insert(0, egress);
             let peers = config.peers().iter().map(|p| (p.index(), config.members[p.index()].ip())).collect();
             let sink = Arc::new(HopWords(Arc::clone(&ebpf.control)));
             ebpf._watcher = Some(Watcher::start(interface.index, peers, sink)?);
