@@ -96,6 +96,7 @@ pub(crate) fn params(
         offload_quorum: config.offloads.quorum.into(),
         log_only: (config.acks == Acks::ByCaller).into(),
         lease_required: leased.into(),
+        xdp_generic: (config.hook == Hook::XdpGeneric).into(),
         addr: address_bytes(&own),
         carrier_addr: address_bytes(&carrier_address(own)),
         ..Default::default()
