@@ -165,7 +165,7 @@ impl Endpoint {
 
     /// Peers that one carrier reaches now: those whose next hop is known. Empty without the offload.
     pub fn reached_by_carrier(&self) -> ReplicaSet {
-        self.path.carrier(self.config.peers()).map_or(ReplicaSet::EMPTY, |(_, reached)| reached)
+        self.path.reached(self.config.peers())
     }
 
     /// L7: peers that the carrier of the round ending in `op` did not reach; each is told once.

@@ -127,10 +127,9 @@ impl Endpoint {
     /// unresolved gets a unicast send, which resolves it (L7).
     fn queue_to(&mut self, header: Header, payload: &[u8], targets: ReplicaSet) {
         let targets = targets.intersection(self.config.peers());
-        let (carrier, reached) = match self.path.carrier(targets) {
-            Some((to, reached)) => (Some(to), reached),
-            None => (None, ReplicaSet::EMPTY),
-        };
+        // One copy needs no clone: the socket does it as well.
+        let reached = Some(self.path.reached(targets)).filter(|r| r.len() > 1).unwrap_or_default();
+        let carrier = self.path.carrier().filter(|_| !reached.is_empty());
         let header = Header { targets: reached.mask().into(), ..header };
         let staged = self.socket.stage(&[header.as_bytes(), payload]);
         if let Some(to) = carrier {

@@ -369,16 +369,15 @@ impl FastPath for Ebpf {
         self.control.incarnation(peer.index()).store(incarnation.into(), Ordering::Release);
     }
 
-    fn carrier(&self, targets: ReplicaSet) -> Option<(SocketAddr, ReplicaSet)> {
+    fn carrier(&self) -> Option<SocketAddr> {
+        self.broadcast.then_some(self.carrier)
+    }
+
+    fn reached(&self, targets: ReplicaSet) -> ReplicaSet {
         if !self.broadcast {
-            return None;
+            return ReplicaSet::EMPTY;
         }
-        let resolved: ReplicaSet = targets
-            .iter()
-            .filter(|p| self.control.next_hop(p.index()).load(Ordering::Relaxed) != 0)
-            .collect();
-        // One copy needs no clone: the socket does it as well.
-        (resolved.len() > 1).then_some((self.carrier, resolved))
+        targets.iter().filter(|p| self.control.next_hop(p.index()).load(Ordering::Relaxed) != 0).collect()
     }
 
     fn arm(&mut self, wake: Wake) {
