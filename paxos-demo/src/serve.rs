@@ -152,6 +152,7 @@ fn endpoint_config(config: &ClusterConfig, args: &ReplicaArgs, incarnation: u32)
     endpoint.log_slots = config.log_slots;
     endpoint.payload_bytes_max = Some(config.payload_bytes_max as usize);
     endpoint.quorum_window = config.quorum_window;
+    endpoint.busy_poll = std::time::Duration::from_micros(config.timeouts.busy_poll_us);
     endpoint
 }
 

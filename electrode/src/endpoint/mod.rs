@@ -120,6 +120,8 @@ pub struct Endpoint {
     durable: OpNumber,
     incarnations: [u32; crate::abi::MEMBERS_MAX],
     commit_told: OpNumber,
+    /// Events of the last poll.
+    last_events: usize,
     last_leader_ns: u64,
     stats: Stats,
 }
@@ -208,6 +210,7 @@ impl Endpoint {
         self.send_acks();
         self.tell(&mut f);
         self.flush()?;
+        self.last_events = events;
         Ok(events)
     }
 

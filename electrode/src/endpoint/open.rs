@@ -91,6 +91,7 @@ impl Endpoint {
             durable: OpNumber(0),
             incarnations,
             commit_told: OpNumber(0),
+            last_events: 0,
             last_leader_ns: 0,
             stats: Stats::default(),
         })
