@@ -62,8 +62,14 @@ static __always_inline long elec_reply_xdp(struct xdp_md *xdp, struct elec_frame
 	__u32 l4 = elec_l4_off(), bytes = l4 + ELEC_L4_BYTES, sum;
 
 	elec_ack_headers(f);
-	/* From scratch: the Prepare's own may have been a pseudo-header's alone. */
-	sum = ~elec_ack_sum(f) & 0xffff;
+	/*
+	 * From scratch: the Prepare's own may have been a pseudo-header's alone. In generic mode the packet then
+	 * stays CHECKSUM_PARTIAL, and whoever finishes it adds the rest to a sum of the pseudo-header.
+	 */
+	if (elec_params.xdp_generic && f->partial)
+		sum = elec_fold(elec_sum_pseudo(f) + f->l4.udp.len);
+	else
+		sum = ~elec_ack_sum(f) & 0xffff;
 	f->l4.udp.check = sum ? sum : 0xffff;
 	if (f->bytes != bytes && bpf_xdp_adjust_tail(xdp, (int)bytes - (int)f->bytes))
 		return -1;

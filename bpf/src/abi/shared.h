@@ -35,7 +35,8 @@ struct elec_params {
 	__u8 log_only; /* `disk`: log in the kernel, ack from user space after fsync */
 	__u8 lease_required;
 	__u8 virtual_clock; /* tests: time comes from control.virtual_now_ns */
-	__u8 pad[5];
+	__u8 xdp_generic; /* the XDP program runs on the stack's packets */
+	__u8 pad[4];
 	__u8 addr[16]; /* own address; IPv4 is mapped (::ffff:a.b.c.d) */
 	__u8 carrier_addr[16]; /* multicast destination of the carrier (L7) */
 };

@@ -3,7 +3,7 @@
 //! Links (tcx, XDP) belong to a descriptor, so they go away however the process dies. A clsact filter stays
 //! behind then; rule F2's lease makes it harmless and `elecctl detach` removes it.
 
-pub(crate) mod clsact;
+mod clsact;
 mod link;
 
 use std::os::fd::{BorrowedFd, OwnedFd};

@@ -15,7 +15,7 @@ use crate::words::GateState;
 
 impl Endpoint {
     /// Sends a Prepare to `round.targets` and waits for its quorum in the background (paper section 4.1):
-    /// [`Event::Quorum`] tells. Queued until [`Endpoint::flush`] or the next poll, so that many leave with
+    /// [`Event::Quorum`](super::Event::Quorum) tells. Queued until [`Endpoint::flush`] or the next poll, so that many leave with
     /// one system call.
     pub fn elec_broadcast(&mut self, round: &Round, payload: &[u8]) -> Result<()> {
         self.check_round(round, payload)?;

@@ -69,8 +69,9 @@ pub fn installed() -> Result<Vec<Installed>> {
     let capabilities = crate::probe::Capabilities::probe();
     for name in ["CAP_SYS_ADMIN", "CAP_NET_ADMIN"] {
         if !capabilities.held.contains(&name) {
-            return Err(Error::Unavailable {
-                reason: format!("listing programs needs {name}"),
+            return Err(Error::Kernel {
+                what: "list the programs in the kernel".into(),
+                reason: format!("this process lacks {name}"),
                 hint: "run as root".into(),
             });
         }

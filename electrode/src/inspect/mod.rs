@@ -1,7 +1,7 @@
 //! What is on the hooks of this network namespace now: anybody's programs, Electrode's endpoints among them,
 //! and what a process that died has left.
 //!
-//! Reading is all that happens here, but for [`sweep`], which removes what is ours and nobody's.
+//! Reading is all that happens here, but for `sweep`, which removes what is ours and nobody's.
 
 #[cfg(feature = "ebpf")]
 mod installed;
@@ -26,7 +26,7 @@ pub use self::owner::{Owners, Process};
 pub use self::sweep::{Sweep, sweep};
 
 use crate::error::{Error, Result};
-use crate::net::{ClsactFilter, Direction, Interface, XdpMode, clsact_filters};
+use crate::net::{ClsactFilter, Direction, Interface, Netlink, XdpMode, clsact_filters};
 
 /// Where a program is attached.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
@@ -123,7 +123,9 @@ pub fn on_interface(interface: &Interface) -> Result<Vec<Attachment>> {
         let ids = tcx_programs(interface.index, direction);
         found.extend(ids.into_iter().map(|id| attachment(AttachedTo::Tcx, direction, id, None, None)));
     }
-    let filters = clsact_filters(interface.index).map_err(Error::io("listing clsact filters"))?;
+    let filters = Netlink::open()
+        .and_then(|mut netlink| clsact_filters(&mut netlink, interface.index))
+        .map_err(Error::io("listing clsact filters"))?;
     for ClsactFilter { direction, handle, priority, program } in filters {
         if let Some(program) = program {
             let place = Some((handle, priority));

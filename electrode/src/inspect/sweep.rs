@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{AttachedTo, Attachment, Gate, Installed, Owners, installed};
-use crate::attach::clsact;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::net::{Netlink, remove_clsact_filter, remove_clsact_if_empty};
 
 /// What [`sweep`] did.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -22,6 +22,7 @@ pub struct Sweep {
 /// Removes Electrode's clsact filters that no process owns from this network namespace. Other people's
 /// filters are not touched. Needs CAP_SYS_ADMIN and CAP_NET_ADMIN.
 pub fn sweep() -> Result<Sweep> {
+    let mut netlink = Netlink::open().map_err(Error::io("netlink socket"))?;
     let mut sweep = Sweep::default();
     let mut interfaces: Vec<(u32, String)> = Vec::new();
     for Installed { attachments, owners, gate, .. } in installed()? {
@@ -31,7 +32,8 @@ pub fn sweep() -> Result<Sweep> {
                 continue;
             }
             let (handle, priority) = attachment.filter.unwrap_or_default();
-            match clsact::remove(attachment.ifindex, attachment.direction, handle, priority) {
+            let (ifindex, direction) = (attachment.ifindex, attachment.direction);
+            match remove_clsact_filter(&mut netlink, ifindex, direction, handle, priority) {
                 Ok(()) => {
                     let interface = (attachment.ifindex, attachment.interface.clone());
                     if !interfaces.contains(&interface) {
@@ -45,7 +47,7 @@ pub fn sweep() -> Result<Sweep> {
     }
     for (ifindex, name) in interfaces {
         // The process made the qdisc for its filters; with a filter of anybody on it, it stays.
-        if clsact::remove_empty_qdisc(ifindex).is_ok_and(|removed| removed) {
+        if remove_clsact_if_empty(&mut netlink, ifindex).is_ok_and(|removed| removed) {
             sweep.qdiscs_removed.push(name);
         }
     }

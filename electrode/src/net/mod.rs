@@ -13,6 +13,8 @@ mod xdp_features;
 
 pub use filters::Direction;
 pub(crate) use filters::{ClsactFilter, clsact_filters};
+#[cfg(feature = "ebpf")]
+pub(crate) use filters::{remove_clsact_filter, remove_clsact_if_empty};
 pub use interface::{Interface, XdpMode, XdpProgram};
 pub(crate) use netlink::Netlink;
 #[cfg(feature = "ebpf")]

@@ -40,6 +40,7 @@ impl Capabilities {
         if !has(NET_ADMIN) {
             missing.push("CAP_NET_ADMIN");
         }
+        // Without it the verifier guards against speculation, and refuses pointers that loops advance.
         if !has(PERFMON) && !has(SYS_ADMIN) {
             missing.push("CAP_PERFMON (or CAP_SYS_ADMIN)");
         }

@@ -175,11 +175,15 @@ pub fn command(namespace: &NetNs, line: &str) -> String {
     String::from_utf8(stdout).unwrap()
 }
 
-/// A classic BPF filter on clsact that drops IPv4 packets to one address; it stays until it is deleted.
+/// A classic BPF filter on clsact that drops IPv4 datagrams to one address and port, until it is deleted.
 pub fn clsact_drop(namespace: &NetNs, direction: &str, to: SocketAddr) {
     let IpAddr::V4(ip) = to.ip() else { panic!("IPv4 only") };
-    // ld [30]; jne ip, pass; ret TC_ACT_SHOT; pass: ret TC_ACT_UNSPEC
-    let code = format!("4,32 0 0 30,21 0 1 {},6 0 0 2,6 0 0 4294967295", u32::from(ip));
+    // ld [30]; jne ip; ldh [36]; jne port; ret TC_ACT_SHOT; ret TC_ACT_UNSPEC
+    let code = format!(
+        "6,32 0 0 30,21 0 3 {},40 0 0 36,21 0 1 {},6 0 0 2,6 0 0 4294967295",
+        u32::from(ip),
+        to.port()
+    );
     let arguments = ["filter", "add", "dev", "eth0", direction, "bpf", "da", "bytecode", &code];
     let output = namespace.command("tc").args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

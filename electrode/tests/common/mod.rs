@@ -11,6 +11,8 @@ pub mod foreign;
 pub mod group;
 #[cfg(feature = "fabric")]
 pub mod hosts;
+#[cfg(feature = "fabric")]
+pub mod strangers;
 
 use std::io::Write;
 use std::sync::OnceLock;

@@ -96,6 +96,7 @@ pub(crate) fn params(
         offload_quorum: config.offloads.quorum.into(),
         log_only: (config.acks == Acks::ByCaller).into(),
         lease_required: leased.into(),
+        xdp_generic: (config.hook == Hook::XdpGeneric).into(),
         addr: address_bytes(&own),
         carrier_addr: address_bytes(&carrier_address(own)),
         ..Default::default()
@@ -161,7 +162,9 @@ impl Ebpf {
         ebpf._hooks.push(ingress);
         (ebpf.hook, ebpf.note) = (hook, note);
         if config.offloads.broadcast {
-            ebpf._hooks.push(attach::tc(object.tx.as_fd(), interface.index, Direction::Egress, tc)?);
+            let egress = attach::tc(object.tx.as_fd(), interface.index, Direction::Egress, tc)?;
+            // Dropped first: the ingress filter, which came first, takes the empty clsact qdisc along.
+            ebpf._hooks.insert(0, egress);
             let peers = config.peers().iter().map(|p| (p.index(), config.members[p.index()].ip())).collect();
             let sink = Arc::new(HopWords(Arc::clone(&ebpf.control)));
             ebpf._watcher = Some(Watcher::start(interface.index, peers, sink)?);

@@ -22,7 +22,7 @@ const EXIT_FAILED: u8 = 1;
 #[derive(Parser)]
 #[command(name = "elecctl", version)]
 struct Cli {
-    /// Look at another network namespace, e.g. /proc/<pid>/ns/net of a replica or /run/netns/<name>.
+    /// Look at another network namespace, e.g. /proc/PID/ns/net of a replica or /run/netns/NAME.
     #[arg(long, global = true, value_name = "PATH")]
     netns: Option<PathBuf>,
     #[command(subcommand)]

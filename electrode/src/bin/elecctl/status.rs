@@ -16,7 +16,7 @@ pub fn run(out: &mut dyn Write, json: bool) -> Result<(), Failure> {
         writeln!(
             out,
             "nothing of Electrode is attached in this network namespace; replicas in namespaces of their own \
-             show up with --netns /proc/<pid>/ns/net"
+             show up with --netns /proc/PID/ns/net"
         )?;
     }
     for endpoint in &endpoints {
