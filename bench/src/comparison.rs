@@ -31,7 +31,7 @@ impl<'a> Comparison<'a> {
         let mut group = criterion.benchmark_group(name.clone());
         let (warm_up_ms, measure_ms) = match effort {
             Effort::Normal => (150, 600),
-            Effort::MostlyPreparation => (10, 60),
+            Effort::MostlyPreparation => (5, 30),
         };
         group
             .sample_size(20)
