@@ -29,41 +29,28 @@ fn follower(criterion: &mut Criterion) {
     println!("reading the clock takes {clock:?} ns at {INGRESS:?}: not in the figures\n");
     let tail = Cell::new(0);
     for bytes in [64, 512, 1350] {
-        for (name, checksum) in CHECKSUMS {
-            let name = format!("programs/new_op_{bytes}_bytes_{name}");
-            each(criterion, &programs, name, Verdict::TxAck, |_| {
+        for (checksum_name, checksum) in CHECKSUMS {
+            let name = format!("new_op_{bytes}_bytes_{checksum_name}");
+            measure(criterion, &programs, &name, Some(Verdict::TxAck), &INGRESS, |_| {
                 tail.set(tail.get() + 1);
                 frames::prepare(tail.get(), bytes, checksum)
             });
         }
     }
-    // The filter may have left out all new ops.
+    // A filter may have left out all new ops.
     tail.set(tail.get() + 1);
     let logged = frames::prepare(tail.get(), 64, Checksum::Partial);
-    programs.each(Hook::Tc, Verdict::TxAck, 1, |_| logged.clone());
-    let name = "programs/duplicate_64_bytes_partial".to_owned();
-    each(criterion, &programs, name, Verdict::TxAckRepeated, |_| logged.clone());
-    let commit = frames::commit(1, Checksum::Partial);
-    repeat(criterion, &programs, "programs/commit", Some(Verdict::DropCommit), &commit, &INGRESS);
-    let message = frames::message(512);
-    repeat(
-        criterion,
-        &programs,
-        "programs/message_512_bytes",
-        Some(Verdict::PassMessage),
-        &message,
-        &INGRESS,
-    );
-    let foreign = frames::foreign(512);
-    repeat(
-        criterion,
-        &programs,
-        "programs/foreign_512_bytes",
-        Some(Verdict::PassForeign),
-        &foreign,
-        &INGRESS,
-    );
-    repeat(criterion, &programs, "programs/foreign_512_bytes_sent", None, &foreign, &[Hook::TcEgress]);
+    programs.run(Hook::Tc, Some(Verdict::TxAck), 1, |_| logged.clone());
+    let mut same = |name, verdict, frame: Vec<u8>| {
+        measure(criterion, &programs, name, Some(verdict), &INGRESS, |_| frame.clone());
+    };
+    same("duplicate_64_bytes", Verdict::TxAckRepeated, logged);
+    same("commit", Verdict::DropCommit, frames::commit(1, Checksum::Partial));
+    same("message_512_bytes", Verdict::PassMessage, frames::message(512));
+    same("foreign_512_bytes", Verdict::PassForeign, frames::foreign(512));
+    measure(criterion, &programs, "foreign_512_bytes_sent", None, &[Hook::TcEgress], |_| {
+        frames::foreign(512)
+    });
 }
 
 fn leader(criterion: &mut Criterion) {
@@ -72,49 +59,37 @@ fn leader(criterion: &mut Criterion) {
         Err(e) => return skipped(&format!("cost of the leader's programs: {e}")),
     };
     let op = Cell::new(0);
-    for (name, checksum) in CHECKSUMS {
-        each(criterion, &programs, format!("programs/vote_{name}"), Verdict::DropVote, |programs| {
-            op.set(op.get() + 1);
-            programs.begin_round(op.get());
-            frames::ack(op.get(), checksum)
+    let next_ack = |programs: &Programs, checksum| {
+        op.set(op.get() + 1);
+        programs.begin_round(op.get());
+        frames::ack(op.get(), checksum)
+    };
+    for (checksum_name, checksum) in CHECKSUMS {
+        let name = format!("vote_{checksum_name}");
+        measure(criterion, &programs, &name, Some(Verdict::DropVote), &INGRESS, |programs| {
+            next_ack(programs, checksum)
         });
     }
-    // The test filter may have left out all votes.
-    programs.begin_round(op.get().max(1));
-    let vote = frames::ack(op.get().max(1), Checksum::Partial);
-    programs.each(Hook::Tc, Verdict::DropVote, 1, |_| vote.clone());
-    repeat(criterion, &programs, "programs/vote_repeated", Some(Verdict::DropVoteRepeated), &vote, &INGRESS);
+    let vote = next_ack(&programs, Checksum::Partial);
+    programs.run(Hook::Tc, Some(Verdict::DropVote), 1, |_| vote.clone());
+    let repeated = Some(Verdict::DropVoteRepeated);
+    measure(criterion, &programs, "vote_repeated", repeated, &INGRESS, |_| vote.clone());
 }
 
-/// A figure from runs with a packet of their own.
-fn each(
-    criterion: &mut Criterion,
-    programs: &Programs,
-    name: String,
-    verdict: Verdict,
-    next: impl Fn(&Programs) -> Vec<u8>,
-) {
-    let mut comparison = Comparison::new(criterion, name, Effort::MostlyPreparation);
-    for hook in INGRESS {
-        comparison.way(hook.name(), |count| programs.each(hook, verdict, count, &next));
-    }
-    comparison.finish();
-}
-
-/// A figure from runs that change nothing.
-fn repeat(
+/// One figure a hook.
+fn measure(
     criterion: &mut Criterion,
     programs: &Programs,
     name: &str,
     verdict: Option<Verdict>,
-    frame: &[u8],
     hooks: &[Hook],
+    next: impl Fn(&Programs) -> Vec<u8>,
 ) {
-    let mut comparison = Comparison::new(criterion, name.to_owned(), Effort::Normal);
+    let mut comparison = Comparison::new(criterion, format!("programs/{name}"), Effort::MostlyPreparation);
     for &hook in hooks {
-        comparison.way(hook.name(), |count| programs.repeat(hook, verdict, frame, count));
+        comparison.way(hook.name(), |count| programs.run(hook, verdict, count, &next));
     }
-    comparison.finish();
+    comparison.finish_list();
 }
 
 fn in_traffic(criterion: &mut Criterion) {
@@ -155,7 +130,7 @@ fn rounds(criterion: &mut Criterion, site: &Site) -> io::Result<()> {
             });
             group.verify();
         }
-        comparison.finish();
+        comparison.finish_list();
     }
     Ok(())
 }
@@ -189,7 +164,7 @@ fn broadcasts(criterion: &mut Criterion) -> io::Result<()> {
         });
         group.verify();
     }
-    comparison.finish();
+    comparison.finish_list();
     Ok(())
 }
 
