@@ -1,7 +1,8 @@
 //! A follower's log: Prepares into it and, by `elec_poll_message`, out of it. Per op.
 //!
 //! With the kernel's help an op is logged and acknowledged on arrival and read from mapped memory; with
-//! sockets it waits in the socket and is logged, and acknowledged, by the poll.
+//! sockets it waits in the socket and is logged, and acknowledged, by the poll. Ops that are sent together get
+//! one ack from a poll, but one each from the kernel, whose way to the leader's vote is in the figure as well.
 
 use std::time::{Duration, Instant};
 

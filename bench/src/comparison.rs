@@ -15,7 +15,7 @@ pub enum Effort {
     MostlyPreparation,
 }
 
-/// Ways to do one thing. What was measured first is the baseline.
+/// Ways to do one thing; the first is the baseline of [`Comparison::finish`].
 pub struct Comparison<'a> {
     name: String,
     group: BenchmarkGroup<'a, WallTime>,
@@ -31,7 +31,7 @@ impl<'a> Comparison<'a> {
         let mut group = criterion.benchmark_group(name.clone());
         let (warm_up_ms, measure_ms) = match effort {
             Effort::Normal => (150, 600),
-            Effort::MostlyPreparation => (10, 60),
+            Effort::MostlyPreparation => (2, 10),
         };
         group
             .sample_size(20)
@@ -55,11 +55,21 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Prints the line.
+    /// Prints the line, each way as a multiple of the first one's speed.
     pub fn finish(self) {
+        let baseline = self.medians_ns.first().map(|(_, ns)| *ns);
+        self.finish_against(baseline);
+    }
+
+    /// Prints the line for figures of different things.
+    pub fn finish_list(self) {
+        self.finish_against(None);
+    }
+
+    fn finish_against(self, baseline_ns: Option<f64>) {
         self.group.finish();
-        if let Some(line) = summary(&self.medians_ns) {
-            println!("== {}: {line}\n", self.name);
+        if !self.medians_ns.is_empty() {
+            println!("== {}: {}\n", self.name, summary(&self.medians_ns, baseline_ns));
         }
     }
 }
@@ -69,14 +79,13 @@ fn median(samples: &mut [f64]) -> f64 {
     samples[samples.len() / 2]
 }
 
-/// Every figure, and how many times faster than the first it is.
-fn summary(medians_ns: &[(String, f64)]) -> Option<String> {
-    let (_, baseline) = medians_ns.first()?;
-    let figure = |(name, ns): &(String, f64)| match medians_ns.len() {
-        1 => format!("{name} {}", time(*ns)),
-        _ => format!("{name} {} (x{:.2})", time(*ns), baseline / ns),
+/// Every figure, and how many times faster than the baseline it is.
+fn summary(medians_ns: &[(String, f64)], baseline_ns: Option<f64>) -> String {
+    let figure = |(name, ns): &(String, f64)| match baseline_ns {
+        Some(baseline_ns) => format!("{name} {} (x{:.2})", time(*ns), baseline_ns / ns),
+        None => format!("{name} {}", time(*ns)),
     };
-    Some(medians_ns.iter().map(figure).collect::<Vec<_>>().join(", "))
+    medians_ns.iter().map(figure).collect::<Vec<_>>().join(", ")
 }
 
 fn time(ns: f64) -> String {
@@ -88,11 +97,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_way_is_set_against_the_first() {
+    fn each_way_is_set_against_the_baseline() {
         let figures = [("udp-sendto".to_owned(), 9000.0), ("ebpf".to_owned(), 450.0)];
-        assert_eq!(summary(&figures).unwrap(), "udp-sendto 9.00 us (x1.00), ebpf 450 ns (x20.00)");
-        assert_eq!(summary(&figures[1..]).unwrap(), "ebpf 450 ns");
-        assert_eq!(summary(&[]), None);
+        let line = "udp-sendto 9.00 us (x1.00), ebpf 450 ns (x20.00)";
+        assert_eq!(summary(&figures, Some(9000.0)), line);
+        assert_eq!(summary(&figures[1..], None), "ebpf 450 ns");
     }
 
     #[test]

@@ -21,6 +21,9 @@ mod comparison;
 mod group;
 mod site;
 
+pub mod frames;
+pub mod programs;
+pub mod run_stats;
 pub use comparison::{Comparison, Effort};
 pub use group::{Group, GroupConfig};
-pub use site::Site;
+pub use site::{Site, skipped};
