@@ -17,7 +17,7 @@ pub struct OpNumber(pub u64);
 impl OpNumber {
     /// The op after this one.
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

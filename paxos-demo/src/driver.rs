@@ -28,6 +28,8 @@ const QUIET_TICKS: u32 = 8;
 const SLEEP_MAX: Duration = Duration::from_millis(100);
 /// A follower is woken before its tick when this part of the kernel log is full.
 const LOG_PART: u64 = 4;
+/// Status requests answered between two polls; more are dropped, for anybody can ask.
+const STATUS_MAX: usize = 4;
 /// Warnings of one kind are printed once in so many nanoseconds.
 const WARN_EVERY_NS: u64 = 1_000_000_000;
 
@@ -108,7 +110,10 @@ impl Driver {
                         replica.on_peer_message(now, sender, incarnation, message);
                     }
                 }
-                Ok(Packet::StatusRequest { nonce }) => asked.push_back((from, nonce)),
+                Ok(Packet::StatusRequest { nonce }) if asked.len() < STATUS_MAX => {
+                    asked.push_back((from, nonce));
+                }
+                Ok(Packet::StatusRequest { .. }) => {}
                 // Replies are for clients; what is malformed was counted by nobody's wish.
                 Ok(Packet::Reply(_) | Packet::StatusReply { .. }) | Err(_) => {}
             },

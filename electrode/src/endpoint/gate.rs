@@ -28,6 +28,7 @@ impl Gate<'_> {
         let endpoint = &mut *self.0;
         endpoint.path.freeze()?;
         endpoint.drain(f);
+        endpoint.keep_commit();
         endpoint.state = GateState::Frozen;
         Ok(endpoint.follower.held)
     }
@@ -58,7 +59,10 @@ impl Gate<'_> {
         endpoint.follower.restart(last_op);
         endpoint.commit_told = OpNumber(0);
         endpoint.durable = OpNumber(0);
-        endpoint.reopen(true)?;
+        if let Err(e) = endpoint.reopen(true) {
+            endpoint.state = GateState::Frozen;
+            return Err(e);
+        }
         Ok(endpoint.epoch)
     }
 }
@@ -66,6 +70,9 @@ impl Gate<'_> {
 impl Endpoint {
     /// A new opening at the op that is held. `fresh`: as something else than before.
     pub(super) fn reopen(&mut self, fresh: bool) -> Result<()> {
+        if !fresh {
+            self.keep_commit();
+        }
         self.epoch = self.epoch.next();
         self.path.open(&Opening {
             state: self.state,
@@ -79,5 +86,10 @@ impl Endpoint {
             self.path.durable(self.epoch, self.durable);
         }
         Ok(())
+    }
+
+    /// F10: the commit number that the kernel saw is tagged with the epoch and would end with it.
+    fn keep_commit(&mut self) {
+        self.follower.commit = self.follower.commit.max(self.path.commit_seen(self.epoch));
     }
 }

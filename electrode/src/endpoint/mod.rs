@@ -197,7 +197,8 @@ impl Endpoint {
         while taken < budget {
             let n = self.receive(&mut f, &mut held_over)?;
             taken += n;
-            if n < crate::net::socket::BATCH {
+            // U8: while the log is ours, until the socket is empty; what came meanwhile is in it.
+            if n == 0 || (n < crate::net::socket::BATCH && !held_over) {
                 break;
             }
         }

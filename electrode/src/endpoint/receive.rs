@@ -126,14 +126,14 @@ impl Endpoint {
         }
         rules::admit_gate(kind, self.state)?;
         let members = &self.config.members;
+        let expected = |peer: ReplicaId| self.incarnations[peer.index()];
         if kind == Kind::PrepareOk {
-            let expected = |peer: ReplicaId| self.incarnations[peer.index()];
             rules::admit_voter(self.config.me, members, expected, header, from)?;
             if !self.leader.is_for_us(self.view, header) {
                 return Err(Verdict::DropVoteStale);
             }
         } else {
-            rules::admit_leader(self.leader_id, members, header.sender, from)?;
+            rules::admit_leader(self.leader_id, members, expected, header, from)?;
             self.follower.commit = self.follower.commit.max(header.commit());
             self.last_leader_ns = crate::clock::monotonic_ns();
         }

@@ -19,12 +19,8 @@ impl Endpoint {
     /// one system call.
     pub fn elec_broadcast(&mut self, round: &Round, payload: &[u8]) -> Result<()> {
         self.check_round(round, payload)?;
-        if !self.leader.has_room(round.last, self.config.quorum_window) {
-            return Err(Error::Round {
-                first: round.first.0,
-                last: round.last.0,
-                reason: "the quorum window is full: wait for rounds to complete, or raise `quorum_window`",
-            });
+        if let Some(reason) = self.leader.obstacle(round, self.config.quorum_window) {
+            return Err(Error::Round { first: round.first.0, last: round.last.0, reason });
         }
         // L1: the slot is there before the packet can leave.
         self.path.begin_round(&RoundSlot {

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use electrode_bpf::types::{__anon_8 as SlotHeader, elec_config, elec_control, elec_round};
 use libbpf_rs::{MapCore, MapHandle};
@@ -176,7 +176,9 @@ impl Rounds {
     /// L1: invalidate, fill, publish. A program that still votes in the old round fails its swap.
     pub(super) fn begin(&self, round: &elec_round) {
         let op = round.op;
-        self.vote(op).store(0, Ordering::SeqCst);
+        self.vote(op).store(0, Ordering::Relaxed);
+        // What follows must not be seen before.
+        fence(Ordering::SeqCst);
         let slot = self.slot(op);
         // SAFETY: the vote word is invalid, so the programs read these fields only to find that their swap
         // fails; each is written as one aligned word.

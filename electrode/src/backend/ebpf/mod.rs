@@ -381,22 +381,24 @@ impl FastPath for Ebpf {
     }
 
     fn arm(&mut self, wake: Wake) {
+        // What rang before is looked for by the caller; left in the ring it would wake for ever. The ring is
+        // mapped: no system call.
+        let _ = self.bell.consume_raw();
         let control = &self.control;
         control.ring_at_op().store(wake.at_op.map_or(0, |op| op.0.max(1)), Ordering::Relaxed);
         control.ring_at_commit().store(wake.at_commit.map_or(0, |op| op.0.max(1)), Ordering::Relaxed);
         control.ring_on_quorum().store(wake.on_quorum.into(), Ordering::Relaxed);
         // Whoever logs, merges or votes after this sees the bell; what came before, the caller sees.
         fence(Ordering::SeqCst);
-        self.armed = true;
+        self.armed = wake != Wake::default();
     }
 
     fn disarm(&mut self) {
         if self.armed {
             self.arm(Wake::default());
-            self.armed = false;
-            // No system call: the ring is mapped. What rang is only that something did.
-            let _ = self.bell.consume_raw();
         }
+        // A program may have taken the bell before it was disarmed and ring only now.
+        let _ = self.bell.consume_raw();
     }
 
     fn bell(&self) -> Option<BorrowedFd<'_>> {
