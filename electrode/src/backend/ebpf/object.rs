@@ -19,7 +19,6 @@ pub(crate) struct Object {
     pub tx: OwnedFd,
     pub rx_tc: OwnedFd,
     pub rx_xdp: OwnedFd,
-    pub xdp_pass: OwnedFd,
     pub control: MapHandle,
     pub config: MapHandle,
     pub rounds: MapHandle,
@@ -74,6 +73,25 @@ fn failed(what: &str, error: &libbpf_rs::Error) -> Error {
     Error::Kernel { what: what.into(), reason, hint: hint.into() }
 }
 
+/// Loads nothing but the program that passes everything.
+pub(crate) fn load_pass_stub() -> Result<OwnedFd> {
+    const WHAT: &str = "load the XDP pass stub";
+    quiet_libbpf();
+    PRINTED.with_borrow_mut(VecDeque::clear);
+    let mut storage = MaybeUninit::uninit();
+    let mut open = ElectrodeSkelBuilder::default().open(&mut storage).map_err(|e| failed(WHAT, &e))?;
+    let object = open.open_object_mut();
+    for mut program in object.progs_mut() {
+        program.set_autoload(false);
+    }
+    for mut map in object.maps_mut() {
+        map.set_autocreate(false).map_err(|e| failed(WHAT, &e))?;
+    }
+    open.progs.elec_xdp_pass.set_autoload(true);
+    let skel = open.load().map_err(|e| failed(WHAT, &e))?;
+    skel.progs.elec_xdp_pass.as_fd().try_clone_to_owned().map_err(Error::io("dup of a BPF program"))
+}
+
 impl Object {
     /// Loads all programs. Fails with what the verifier or the kernel said.
     pub(crate) fn load(params: &elec_params) -> Result<Self> {
@@ -87,6 +105,7 @@ impl Object {
             .as_deref_mut()
             .ok_or_else(|| Error::Config("the BPF object has no .rodata".into()))?
             .elec_params = *params;
+        open.progs.elec_xdp_pass.set_autoload(false);
         let sizes = |e: libbpf_rs::Error| failed("size the BPF maps", &e);
         open.maps.elec_slots.set_max_entries(params.slots).map_err(sizes)?;
         // 8 bytes more than the payload: room for padding, and whole words.
@@ -104,7 +123,6 @@ impl Object {
             tx: dup(progs.elec_tx.as_fd())?,
             rx_tc: dup(progs.elec_rx_tc.as_fd())?,
             rx_xdp: dup(progs.elec_rx_xdp.as_fd())?,
-            xdp_pass: dup(progs.elec_xdp_pass.as_fd())?,
             control: map(&maps.elec_control)?,
             config: map(&maps.elec_config)?,
             rounds: map(&maps.elec_rounds)?,
