@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::abi::Header;
+use crate::config::Acks;
 use crate::rules::{self, Append};
 use crate::types::{Epoch, OpNumber, ReplicaId, View};
 use crate::wire::{self, Batch};
@@ -34,6 +35,9 @@ pub(super) struct Follower {
     gap: Option<OpNumber>,
     /// Batches dropped because too many waited, or cut across what is held.
     pub dropped: u64,
+    /// F8: the last op that the caller has acknowledged in this opening, where that is the caller's business
+    /// ([`crate::config::Acks::ByCaller`]).
+    durable: Option<OpNumber>,
 }
 
 /// What to do with a Prepare that arrived in user space.
@@ -46,8 +50,24 @@ pub(super) enum Arrival {
 }
 
 impl Follower {
+    /// `acks`: who acknowledges.
+    pub fn new(acks: Acks) -> Self {
+        Self { durable: (acks == Acks::ByCaller).then_some(OpNumber(0)), ..Self::default() }
+    }
+
     pub fn restart(&mut self, held: OpNumber) {
-        *self = Self { held, dropped: self.dropped, ..Self::default() };
+        let durable = self.durable.map(|_| OpNumber(0));
+        *self = Self { held, dropped: self.dropped, durable, ..Self::default() };
+    }
+
+    /// The caller has made ops up to `op` durable.
+    pub fn make_durable(&mut self, op: OpNumber) {
+        self.durable = self.durable.map(|durable| durable.max(op));
+    }
+
+    /// What the caller has made durable, if it is the caller that acknowledges.
+    pub fn durable(&self) -> Option<OpNumber> {
+        self.durable
     }
 
     /// Sorts a Prepare that passed F1 to F4. What the kernel logged has been drained before.
@@ -104,6 +124,9 @@ impl Follower {
     /// Remembers an ack. Acks are cumulative (F9), so within one round tag the latest says all; rounds with
     /// tags of their own are answered one by one.
     fn ack(&mut self, header: Header) {
+        if rules::duplicate(header.last(), self.durable) == Append::NotDurable {
+            return;
+        }
         match self.acks.last_mut() {
             Some(last)
                 if last.header.round_tag == header.round_tag
@@ -121,11 +144,6 @@ impl Follower {
     /// Acks to send now: PrepareOk headers.
     pub fn take_acks(&mut self, me: ReplicaId, incarnation: u32) -> impl Iterator<Item = Header> + '_ {
         self.acks.drain(..).map(move |ack| wire::prepare_ok(&ack.header, me, incarnation, ack.header.last()))
-    }
-
-    /// Forgets acks: somebody else acknowledges ([`crate::config::Acks::ByCaller`]).
-    pub fn drop_acks(&mut self) {
-        self.acks.clear();
     }
 
     /// A gap that has not been reported: (held, last missing op).
@@ -226,6 +244,23 @@ mod tests {
             f.take(&prepare(op, op, op));
         }
         assert_eq!(acked(&mut f), [1, 2, 3]);
+    }
+
+    #[test]
+    fn where_the_caller_acknowledges_only_durable_duplicates_are_answered() {
+        let mut f = Follower::new(Acks::ByCaller);
+        for op in 1..=3 {
+            f.take(&prepare(op, op, 0));
+        }
+        f.arrive(&prepare(1, 1, 0), b"");
+        assert!(acked(&mut f).is_empty());
+        f.make_durable(OpNumber(2));
+        f.arrive(&prepare(2, 2, 0), b"");
+        f.arrive(&prepare(3, 3, 0), b"");
+        assert_eq!(acked(&mut f), [2]);
+        f.restart(OpNumber(3));
+        f.arrive(&prepare(2, 2, 0), b"");
+        assert!(acked(&mut f).is_empty(), "another opening");
     }
 
     #[test]

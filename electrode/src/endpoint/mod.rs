@@ -22,7 +22,7 @@ use self::follower::{Arrival, Follower, LastBatch};
 use self::leader::Leader;
 use crate::abi::{Header, Kind};
 use crate::backend::{FastPath, Logged, Opening, RoundSlot};
-use crate::config::{Acks, EndpointConfig};
+use crate::config::EndpointConfig;
 use crate::error::{Error, Result};
 use crate::net::socket::{BatchSocket, Ring};
 use crate::rules;
@@ -176,7 +176,9 @@ impl Endpoint {
             leader: self.leader_id,
             tail: self.follower.held,
             fresh,
-        })
+        })?;
+        self.tell_durable();
+        Ok(())
     }
 
     /// Freezes the gate (U1) and hands over everything that was acknowledged (U2). Afterwards the endpoint
@@ -341,7 +343,7 @@ impl Endpoint {
         self.path.take_missed(op)
     }
 
-    /// Acknowledges ops up to `op` to the leader, for [`Acks::ByCaller`].
+    /// Acknowledges ops up to `op` to the leader, for [`Acks::ByCaller`](crate::config::Acks::ByCaller).
     pub fn acknowledge(&mut self, op: OpNumber) -> Result<()> {
         if self.state != GateState::Follow {
             return Err(Error::Role { what: "an ack", needs: "follow", is: role_name(self.state) });
@@ -350,10 +352,18 @@ impl Endpoint {
         if op.0 == 0 {
             return Ok(());
         }
-        self.path.durable(self.epoch, op);
+        self.follower.make_durable(op);
+        self.tell_durable();
         let prepare = self.origin.prepare(&self.last_batch.batch(op), OpNumber(0), ReplicaSet::EMPTY, 0);
         self.queue_ack(wire::prepare_ok(&prepare, self.config.me, self.config.incarnation, op));
         Ok(())
+    }
+
+    /// F8: what is durable is tagged with the epoch, so every opening is told anew.
+    fn tell_durable(&mut self) {
+        if let Some(op) = self.follower.durable().filter(|op| op.0 > 0) {
+            self.path.durable(self.epoch, op);
+        }
     }
 
     fn queue_ack(&mut self, header: Header) {
@@ -579,10 +589,6 @@ impl Endpoint {
     }
 
     fn send_acks(&mut self) {
-        if self.config.acks == Acks::ByCaller {
-            self.follower.drop_acks();
-            return;
-        }
         let to = self.config.members[self.leader_id.index()];
         for header in self.follower.take_acks(self.config.me, self.config.incarnation) {
             let staged = self.socket.stage(&[header.as_bytes()]);
