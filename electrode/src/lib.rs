@@ -148,6 +148,8 @@ mod stats;
 pub mod types;
 pub mod wire;
 pub mod words;
+#[cfg(feature = "ebpf")]
+pub use attach::{PassStub, attach_pass_stub};
 pub use error::{Error, Result};
 
 pub use endpoint::{Choice, Endpoint, Event, Patience, Round};

@@ -9,7 +9,7 @@ use common::actor::{Actor, Prepare, receive, receive_all, socket};
 use common::capture::{Capture, Frame, Tap, inject};
 use common::foreign::{Foreign, Place, clsact_drop, command, tcx_programs};
 use common::group::{PORT, Seen, members, open, round};
-use common::hosts::{DEADLINE, fabric};
+use common::hosts::{DEADLINE, fabric, pass_stubs};
 use common::privileged;
 use common::strangers::{A_VLAN_TAG, Stranger, strangers};
 use electrode::abi::Verdict;
@@ -28,15 +28,19 @@ fn follower(fabric: &Fabric, adjust: &dyn Fn(&mut EndpointConfig)) -> Endpoint {
     follower
 }
 
-/// The ways in which ingress can be attached without help from the other end.
-fn hooks() -> [(Hook, TcMechanism); 3] {
-    [(Hook::Tc, TcMechanism::Tcx), (Hook::Tc, TcMechanism::Clsact), (Hook::XdpGeneric, TcMechanism::Tcx)]
-}
+/// The ways in which ingress can be attached.
+const HOOKS: [(Hook, TcMechanism); 4] = [
+    (Hook::Tc, TcMechanism::Tcx),
+    (Hook::Tc, TcMechanism::Clsact),
+    (Hook::XdpGeneric, TcMechanism::Tcx),
+    (Hook::Xdp, TcMechanism::Tcx),
+];
 
 /// C7: whatever is not a plain datagram of ours reaches the stack as it was sent, and nobody answers it.
 fn strangers_pass(family: Family) {
-    for (hook, tc) in hooks() {
+    for (hook, tc) in HOOKS {
         let fabric = fabric(3, family);
+        let _stubs = (hook == Hook::Xdp).then(|| pass_stubs(&fabric));
         let leader = Actor::new(&fabric, 0);
         let mut follower = follower(&fabric, &|c| (c.hook, c.tc) = (hook, tc));
         let to = follower.local_addr();
@@ -111,8 +115,9 @@ fn other_sockets_work_as_ever() {
     if !privileged("other_sockets_work_as_ever") {
         return;
     }
-    for (family, (hook, tc)) in [Family::V4, Family::V6].into_iter().flat_map(|f| hooks().map(|h| (f, h))) {
+    for (family, (hook, tc)) in [Family::V4, Family::V6].into_iter().flat_map(|f| HOOKS.map(|h| (f, h))) {
         let fabric = fabric(3, family);
+        let _stubs = (hook == Hook::Xdp).then(|| pass_stubs(&fabric));
         let _follower = follower(&fabric, &|c| (c.hook, c.tc) = (hook, tc));
         let [echo, asker] = [1, 2].map(|i| socket(fabric.host(i), 9));
         for size in (0..64).chain([1451, 1452, 1453, 1471, 1472, 1473, 2999, 9001, 60000]) {

@@ -2,64 +2,113 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use libbpf_sys::{bpf_tc_hook, bpf_tc_opts};
 
 use crate::net::{Direction, Netlink, remove_clsact_filter, remove_clsact_if_empty};
 
-/// Our filter; dropping it removes it, and the qdisc too if we made it and nobody else uses it.
-pub(crate) struct Filter {
-    /// Opened where the filter was attached: interface numbers mean something else in the namespace of
-    /// whoever drops this.
-    netlink: Netlink,
-    ifindex: u32,
-    direction: Direction,
-    /// Handle and priority.
-    place: Option<(u32, u32)>,
-    made_qdisc: bool,
+/// The qdiscs that this process uses; the lock also serialises making and removing them.
+static QDISCS: Mutex<Vec<Weak<Qdisc>>> = Mutex::new(Vec::new());
+
+fn qdiscs() -> MutexGuard<'static, Vec<Weak<Qdisc>>> {
+    QDISCS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Filter {
-    pub(super) fn attach(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> io::Result<Self> {
-        let netlink = Netlink::open()?;
-        let mut hook = bpf_tc_hook {
-            sz: size_of::<bpf_tc_hook>() as libbpf_sys::size_t,
-            ifindex: ifindex as i32,
-            attach_point: match direction {
-                Direction::Ingress => libbpf_sys::BPF_TC_INGRESS,
-                Direction::Egress => libbpf_sys::BPF_TC_EGRESS,
-            },
-            ..Default::default()
-        };
+/// The clsact qdisc of one interface, shared by all of our filters on it, whichever endpoint's: whoever goes
+/// last removes it if the first one made it, and if nobody else uses it by then.
+struct Qdisc {
+    /// Opened where the interface is: the last owner may be dropped in another namespace, where the same
+    /// number is another interface.
+    netlink: Mutex<Netlink>,
+    /// Inode of the network namespace, and the interface in it.
+    place: (u64, u32),
+    made: bool,
+}
+
+impl Qdisc {
+    /// The qdisc of an interface in this thread's namespace.
+    fn of(known: &mut Vec<Weak<Self>>, ifindex: u32) -> io::Result<Arc<Self>> {
+        let place = (std::fs::metadata("/proc/thread-self/ns/net")?.ino(), ifindex);
+        known.retain(|qdisc| qdisc.strong_count() > 0);
+        if let Some(qdisc) = known.iter().filter_map(Weak::upgrade).find(|q| q.place == place) {
+            return Ok(qdisc);
+        }
+        let netlink = Mutex::new(Netlink::open()?);
+        let mut hook = hook(ifindex, libbpf_sys::BPF_TC_INGRESS | libbpf_sys::BPF_TC_EGRESS);
         // SAFETY: an initialised hook.
         let created = unsafe { libbpf_sys::bpf_tc_hook_create(&raw mut hook) };
         if created != 0 && created != -libc::EEXIST {
             return Err(io::Error::from_raw_os_error(-created));
         }
-        let mut filter = Self { netlink, ifindex, direction, place: None, made_qdisc: created == 0 };
+        let qdisc = Arc::new(Self { netlink, place, made: created == 0 });
+        known.push(Arc::downgrade(&qdisc));
+        Ok(qdisc)
+    }
+
+    fn netlink(&self) -> MutexGuard<'_, Netlink> {
+        self.netlink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Qdisc {
+    fn drop(&mut self) {
+        let _alone = qdiscs();
+        if self.made {
+            // One that somebody else removed meanwhile is gone all the same.
+            let _ = remove_clsact_if_empty(&mut self.netlink(), self.place.1);
+        }
+    }
+}
+
+/// Our filter; dropping it removes it.
+pub(crate) struct Filter {
+    qdisc: Arc<Qdisc>,
+    direction: Direction,
+    handle: u32,
+    priority: u32,
+}
+
+fn hook(ifindex: u32, point: u32) -> bpf_tc_hook {
+    bpf_tc_hook {
+        sz: size_of::<bpf_tc_hook>() as libbpf_sys::size_t,
+        ifindex: ifindex as i32,
+        attach_point: point,
+        ..Default::default()
+    }
+}
+
+impl Filter {
+    pub(super) fn attach(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> io::Result<Self> {
+        let point = match direction {
+            Direction::Ingress => libbpf_sys::BPF_TC_INGRESS,
+            Direction::Egress => libbpf_sys::BPF_TC_EGRESS,
+        };
+        let hook = hook(ifindex, point);
         let mut opts = bpf_tc_opts {
             sz: size_of::<bpf_tc_opts>() as libbpf_sys::size_t,
             prog_fd: program.as_raw_fd(),
             ..Default::default()
         };
+        // Nobody removes the qdisc before our filter is on it; the lock is let go before the qdisc may be.
+        let mut known = qdiscs();
+        let qdisc = Qdisc::of(&mut known, ifindex)?;
         // SAFETY: initialised hook and options; the kernel chooses handle and priority, which come back.
         let attached = unsafe { libbpf_sys::bpf_tc_attach(&raw const hook, &raw mut opts) };
+        drop(known);
         if attached != 0 {
             return Err(io::Error::from_raw_os_error(-attached));
         }
-        filter.place = Some((opts.handle, opts.priority));
-        Ok(filter)
+        Ok(Self { qdisc, direction, handle: opts.handle, priority: opts.priority })
     }
 }
 
 impl Drop for Filter {
     fn drop(&mut self) {
         // Nobody is left to hear of a failure, and a filter that is gone already is none.
-        if let Some((handle, priority)) = self.place {
-            let _ = remove_clsact_filter(&mut self.netlink, self.ifindex, self.direction, handle, priority);
-        }
-        if self.made_qdisc {
-            let _ = remove_clsact_if_empty(&mut self.netlink, self.ifindex);
-        }
+        let mut netlink = self.qdisc.netlink();
+        let ifindex = self.qdisc.place.1;
+        let _ = remove_clsact_filter(&mut netlink, ifindex, self.direction, self.handle, self.priority);
     }
 }

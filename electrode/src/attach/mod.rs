@@ -5,6 +5,9 @@
 
 mod clsact;
 mod link;
+mod stub;
+
+pub use stub::{PassStub, attach_pass_stub};
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::abi::Header;
+use crate::config::Acks;
 use crate::rules::{self, Append};
 use crate::types::{Epoch, OpNumber, ReplicaId, View};
 use crate::wire::{self, Batch};
@@ -32,6 +33,9 @@ pub(super) struct Follower {
     reported: Option<OpNumber>,
     /// Batches dropped because too many waited, or cut across what is held.
     pub dropped: u64,
+    /// F8: the last op that the caller has acknowledged in this opening, where that is the caller's business
+    /// ([`crate::config::Acks::ByCaller`]).
+    durable: Option<OpNumber>,
 }
 
 /// What to do with a Prepare that arrived in user space.
@@ -44,8 +48,24 @@ pub(super) enum Arrival {
 }
 
 impl Follower {
+    /// `acks`: who acknowledges.
+    pub fn new(acks: Acks) -> Self {
+        Self { durable: (acks == Acks::ByCaller).then_some(OpNumber(0)), ..Self::default() }
+    }
+
     pub fn restart(&mut self, held: OpNumber) {
-        *self = Self { held, dropped: self.dropped, ..Self::default() };
+        let durable = self.durable.map(|_| OpNumber(0));
+        *self = Self { held, dropped: self.dropped, durable, ..Self::default() };
+    }
+
+    /// The caller has made ops up to `op` durable.
+    pub fn make_durable(&mut self, op: OpNumber) {
+        self.durable = self.durable.map(|durable| durable.max(op));
+    }
+
+    /// What the caller has made durable, if it is the caller that acknowledges.
+    pub fn durable(&self) -> Option<OpNumber> {
+        self.durable
     }
 
     /// Sorts a Prepare that passed F1 to F4. What the kernel logged has been drained before.
@@ -101,6 +121,9 @@ impl Follower {
     /// Remembers an ack. Acks are cumulative (F9), so within one round tag the latest says all; rounds with
     /// tags of their own are answered one by one.
     fn ack(&mut self, header: Header) {
+        if rules::duplicate(header.last(), self.durable) == Append::NotDurable {
+            return;
+        }
         match self.acks.last_mut() {
             Some(last)
                 if last.header.round_tag == header.round_tag
@@ -118,11 +141,6 @@ impl Follower {
     /// Acks to send now: PrepareOk headers.
     pub fn take_acks(&mut self, me: ReplicaId, incarnation: u32) -> impl Iterator<Item = Header> + '_ {
         self.acks.drain(..).map(move |ack| wire::prepare_ok(&ack.header, me, incarnation, ack.header.last()))
-    }
-
-    /// Forgets acks beyond `durable`: the caller acknowledges those ([`crate::config::Acks::ByCaller`]).
-    pub fn drop_acks_beyond(&mut self, durable: OpNumber) {
-        self.acks.retain(|ack| ack.header.last() <= durable);
     }
 
     /// A gap that has not been reported: (held, last missing op). Looked for at every poll, for closing one
@@ -201,6 +219,19 @@ mod tests {
         assert_eq!(lasts, [4, 5]);
         assert_eq!(acked(&mut f), [5], "one cumulative ack");
         assert!(!f.waits_for_gap());
+    }
+
+    #[test]
+    fn where_the_caller_acknowledges_only_durable_duplicates_are_answered() {
+        let mut f = Follower::new(Acks::ByCaller);
+        for op in 1..=3 {
+            f.take(&prepare(op, op, 0));
+        }
+        f.make_durable(OpNumber(2));
+        assert!(acked(&mut f).is_empty());
+        f.arrive(&prepare(2, 2, 0), b"");
+        f.arrive(&prepare(3, 3, 0), b"");
+        assert_eq!(acked(&mut f), [2], "an ack beyond does not swallow the one that may be sent");
     }
 
     #[test]

@@ -58,7 +58,6 @@ impl Gate<'_> {
         endpoint.leader.restart(endpoint.epoch.next());
         endpoint.follower.restart(last_op);
         endpoint.commit_told = OpNumber(0);
-        endpoint.durable = OpNumber(0);
         if let Err(e) = endpoint.reopen(true) {
             endpoint.state = GateState::Frozen;
             return Err(e);
@@ -82,10 +81,15 @@ impl Endpoint {
             tail: self.follower.held,
             fresh,
         })?;
-        if self.durable.0 > 0 {
-            self.path.durable(self.epoch, self.durable);
-        }
+        self.tell_durable();
         Ok(())
+    }
+
+    /// F8: what is durable is tagged with the epoch too.
+    pub(super) fn tell_durable(&mut self) {
+        if let Some(durable) = self.follower.durable().filter(|op| op.0 > 0) {
+            self.path.durable(self.epoch, durable);
+        }
     }
 
     /// F10: the commit number that the kernel saw is tagged with the epoch and would end with it.

@@ -116,8 +116,6 @@ pub struct Endpoint {
     follower: Follower,
     leader: Leader,
     last_batch: LastBatch,
-    /// Last op that the caller acknowledged, for [`crate::config::Acks::ByCaller`].
-    durable: OpNumber,
     incarnations: [u32; crate::abi::MEMBERS_MAX],
     commit_told: OpNumber,
     /// Events of the last poll.

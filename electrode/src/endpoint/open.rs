@@ -72,6 +72,7 @@ impl Endpoint {
             incarnation: config.incarnation,
         };
         let incarnations = [config.peer_incarnation; crate::abi::MEMBERS_MAX];
+        let follower = Follower::new(config.acks);
         Ok(Self {
             config,
             payload_bytes_max,
@@ -85,10 +86,9 @@ impl Endpoint {
             view: View(0),
             leader_id: ReplicaId(0),
             epoch: Epoch(0),
-            follower: Follower::default(),
+            follower,
             leader: Leader::default(),
             last_batch: LastBatch::default(),
-            durable: OpNumber(0),
             incarnations,
             commit_told: OpNumber(0),
             last_events: 0,

@@ -7,7 +7,6 @@ use zerocopy::IntoBytes;
 use super::{Endpoint, Round, role_name};
 use crate::abi::Header;
 use crate::backend::RoundSlot;
-use crate::config::Acks;
 use crate::error::{Error, Result};
 use crate::types::{OpNumber, ReplicaId, ReplicaSet};
 use crate::wire::{self, Batch};
@@ -145,8 +144,8 @@ impl Endpoint {
         if op.0 == 0 {
             return Ok(());
         }
-        self.durable = self.durable.max(op);
-        self.path.durable(self.epoch, self.durable);
+        self.follower.make_durable(op);
+        self.tell_durable();
         let prepare = self.origin.prepare(&self.last_batch.batch(op), OpNumber(0), ReplicaSet::EMPTY, 0);
         self.queue_ack(wire::prepare_ok(&prepare, self.config.me, self.config.incarnation, op));
         Ok(())
@@ -159,9 +158,6 @@ impl Endpoint {
 
     /// Sends the acks that the follower's half has gathered (U7).
     pub(super) fn send_acks(&mut self) {
-        if self.config.acks == Acks::ByCaller {
-            self.follower.drop_acks_beyond(self.durable);
-        }
         let to = self.config.members[self.leader_id.index()];
         for header in self.follower.take_acks(self.config.me, self.config.incarnation) {
             let staged = self.socket.stage(&[header.as_bytes()]);

@@ -80,19 +80,22 @@ pub struct Seen {
 
 impl Seen {
     pub fn poll(&mut self, endpoint: &mut Endpoint) -> usize {
-        endpoint
-            .elec_poll_message(1024, &mut |event| match event {
-                Event::Logged { first, last, payload, .. } => {
-                    self.log.push(Entry { first: first.0, last: last.0, payload: payload.to_vec() });
-                }
-                Event::Commit { commit, .. } => self.commit = commit.0,
-                Event::Quorum { last, .. } => self.quorums.push(last.0),
-                Event::Gap { have, missing } => self.gaps.push((have.0, missing.0)),
-                Event::Message { payload, .. } => self.messages.push(payload.to_vec()),
-                Event::Misconfigured { .. } => self.misconfigured += 1,
-                _ => {}
-            })
-            .unwrap()
+        endpoint.elec_poll_message(1024, &mut |event| self.take(&event)).unwrap()
+    }
+
+    /// Keeps one event.
+    pub fn take(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Logged { first, last, payload, .. } => {
+                self.log.push(Entry { first: first.0, last: last.0, payload: payload.to_vec() });
+            }
+            Event::Commit { commit, .. } => self.commit = commit.0,
+            Event::Quorum { last, .. } => self.quorums.push(last.0),
+            Event::Gap { have, missing } => self.gaps.push((have.0, missing.0)),
+            Event::Message { payload, .. } => self.messages.push(payload.to_vec()),
+            Event::Misconfigured { .. } => self.misconfigured += 1,
+            _ => {}
+        }
     }
 
     /// Polls until `done`.

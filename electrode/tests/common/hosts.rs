@@ -37,3 +37,11 @@ pub fn wait_until(what: &str, is_done: impl Fn() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// An XDP program on every port of the switch: what native XDP on the hosts' ends of the cables needs.
+#[cfg(feature = "ebpf")]
+pub fn pass_stubs(fabric: &Fabric) -> Vec<electrode::PassStub> {
+    let attach =
+        |i| electrode::attach_pass_stub(&fabric.port_name(i)).unwrap_or_else(|e| panic!("port {i}: {e}"));
+    fabric.switch().run(|| (0..fabric.hosts().len()).map(attach).collect()).unwrap()
+}

@@ -73,6 +73,25 @@ fn failed(what: &str, error: &libbpf_rs::Error) -> Error {
     Error::Kernel { what: what.into(), reason, hint: hint.into() }
 }
 
+/// Loads nothing but the program that passes everything.
+pub(crate) fn load_pass_stub() -> Result<OwnedFd> {
+    const WHAT: &str = "load the XDP pass stub";
+    quiet_libbpf();
+    PRINTED.with_borrow_mut(VecDeque::clear);
+    let mut storage = MaybeUninit::uninit();
+    let mut open = ElectrodeSkelBuilder::default().open(&mut storage).map_err(|e| failed(WHAT, &e))?;
+    let object = open.open_object_mut();
+    for mut program in object.progs_mut() {
+        program.set_autoload(false);
+    }
+    for mut map in object.maps_mut() {
+        map.set_autocreate(false).map_err(|e| failed(WHAT, &e))?;
+    }
+    open.progs.elec_xdp_pass.set_autoload(true);
+    let skel = open.load().map_err(|e| failed(WHAT, &e))?;
+    skel.progs.elec_xdp_pass.as_fd().try_clone_to_owned().map_err(Error::io("dup of a BPF program"))
+}
+
 impl Object {
     /// Loads all programs. Fails with what the verifier or the kernel said.
     pub(crate) fn load(params: &elec_params) -> Result<Self> {
@@ -86,6 +105,7 @@ impl Object {
             .as_deref_mut()
             .ok_or_else(|| Error::Config("the BPF object has no .rodata".into()))?
             .elec_params = *params;
+        open.progs.elec_xdp_pass.set_autoload(false);
         let sizes = |e: libbpf_rs::Error| failed("size the BPF maps", &e);
         open.maps.elec_slots.set_max_entries(params.slots).map_err(sizes)?;
         // 8 bytes more than the payload: room for padding, and whole words.
