@@ -158,11 +158,15 @@ static __always_inline int elec_broadcast(struct __sk_buff *skb)
 {
 	struct elec_carrier carrier = {};
 	struct elec_l4 l4;
+	struct elec_control *control = elec_control_get();
 	__u32 n = elec_params.members;
 
 	if (!elec_is_carrier(skb))
 		return TC_ACT_UNSPEC;
 	elec_count(ELEC_CARRIER);
+	/* One thread sends carriers, and waits for this: nobody else adds. */
+	if (control)
+		control->carriers++;
 	if (bpf_skb_load_bytes(skb, elec_l4_off(), &l4, sizeof(l4)) || l4.hdr.magic != ELEC_MAGIC) {
 		elec_count(ELEC_CARRIER_MALFORMED);
 		return TC_ACT_SHOT;

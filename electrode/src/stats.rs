@@ -22,6 +22,9 @@ pub struct Stats {
     pub malformed: u64,
     /// Early batches that found no room, or cut across what is held.
     pub dropped_early: u64,
+    /// Carriers that never met the broadcast program: a filter or another program kept them from it. While
+    /// that goes on, broadcasts leave as single copies.
+    pub carriers_lost: u64,
     /// Waits for readiness, each a system call.
     pub waits: u64,
 }

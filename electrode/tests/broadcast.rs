@@ -98,6 +98,55 @@ fn every_subset(family: Family) {
 }
 
 #[test]
+fn carriers_that_never_meet_the_program_are_noticed() {
+    if !privileged("carriers_that_never_meet_the_program_are_noticed") {
+        return;
+    }
+    let fabric = fabric(3, Family::V4);
+    fabric.pin_neighbours(0).unwrap();
+    let mut endpoints = group(&fabric, 3, |c| {
+        c.backend = Backend::Ebpf;
+        c.tc = electrode::config::TcMechanism::Clsact;
+    });
+    let mut seen = Seen::default();
+    endpoints[0].elec_broadcast(&round(3, 1, 0, 2), b"1").unwrap();
+    let mut others: Vec<_> = (0..2).map(|_| Seen::default()).collect();
+    let step = |endpoints: &mut Vec<Endpoint>, seen: &mut Seen, others: &mut Vec<Seen>, last: u64| {
+        wait_until_mut("quorum", || {
+            seen.poll(&mut endpoints[0]);
+            for (endpoint, seen) in endpoints[1..].iter_mut().zip(others.iter_mut()) {
+                seen.poll(endpoint);
+            }
+            seen.quorums.last() == Some(&last)
+        });
+    };
+    step(&mut endpoints, &mut seen, &mut others, 1);
+    assert_eq!(endpoints[0].stats().unwrap().carriers_lost, 0);
+    // Somebody removes the qdisc, and both programs of the leader with it.
+    command(fabric.host(0).netns(), "tc qdisc del dev eth0 clsact");
+    for op in 2..=4 {
+        endpoints[0].elec_broadcast(&round(3, op, 0, 2), b"x").unwrap();
+        endpoints[0].flush().unwrap();
+    }
+    assert_eq!(endpoints[0].stats().unwrap().carriers_lost, 3);
+    for op in 2..=4 {
+        let peers = ReplicaSet::all(3).without(ReplicaId(0));
+        endpoints[0].resend(&round(3, op, 0, 2), peers, b"x").unwrap();
+    }
+    // From here on single copies.
+    endpoints[0].elec_broadcast(&round(3, 5, 0, 2), b"5").unwrap();
+    step(&mut endpoints, &mut seen, &mut others, 5);
+    assert_eq!(endpoints[0].stats().unwrap().carriers_lost, 3);
+}
+
+fn wait_until_mut(what: &str, mut is_done: impl FnMut() -> bool) {
+    let since = std::time::Instant::now();
+    while !is_done() {
+        assert!(since.elapsed() < common::hosts::DEADLINE, "{what}");
+    }
+}
+
+#[test]
 fn every_subset_of_targets_over_ipv4() {
     if privileged("every_subset_of_targets_over_ipv4") {
         every_subset(Family::V4);

@@ -55,6 +55,8 @@ pub struct Driver {
     /// L5: a quarter of the resend time.
     scan_interval: Duration,
     quiet: u32,
+    /// Last ops of the rounds that were queued since the last send.
+    broadcast: Vec<OpNumber>,
     /// Status requests to answer: asker and nonce.
     asked: VecDeque<(std::net::SocketAddr, u64)>,
     scratch: Vec<u8>,
@@ -75,6 +77,7 @@ impl Driver {
             scan_interval: Duration::from_nanos(config.resend_ns / 4),
             replica,
             quiet: 0,
+            broadcast: Vec::new(),
             asked: VecDeque::new(),
             scratch: Vec::new(),
             warned_at: 0,
@@ -87,6 +90,7 @@ impl Driver {
             let events = self.poll()?;
             self.tick();
             self.act()?;
+            self.send()?;
             self.answer_status()?;
             self.sleep(events)?;
         }
@@ -162,6 +166,7 @@ impl Driver {
                 Action::Prepare { first, last, commit, payload } => {
                     let round = self.round(first, last, commit);
                     self.endpoint.elec_broadcast(&round, &payload)?;
+                    self.broadcast.push(last);
                 }
                 Action::Resend { first, last, commit, payload, targets } => {
                     let round = self.round(first, last, commit);
@@ -190,6 +195,18 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Sends what is queued, and once more what did not leave for somebody (L7).
+    fn send(&mut self) -> Result<(), DriverError> {
+        self.endpoint.flush()?;
+        while let Some(op) = self.broadcast.pop() {
+            let missed = self.endpoint.take_missed(op);
+            if !missed.is_empty() {
+                self.replica.on_missed(op, missed);
+            }
+        }
+        self.act()
     }
 
     fn answer_status(&mut self) -> Result<(), DriverError> {
@@ -234,6 +251,7 @@ impl Driver {
                 ("taken_over", stats.taken_over),
                 ("malformed", stats.malformed),
                 ("dropped_early", stats.dropped_early),
+                ("carriers_lost", stats.carriers_lost),
             ]
             .into_iter()
             .filter(|(_, n)| *n > 0)

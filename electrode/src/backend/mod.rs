@@ -121,6 +121,9 @@ pub(crate) trait FastPath: Send {
     /// Which of `targets` the carrier reaches now.
     fn reached(&self, targets: ReplicaSet) -> ReplicaSet;
 
+    /// Carriers that the program which makes copies of them has met; `None` if there is no such program.
+    fn carriers_met(&self) -> Option<u64>;
+
     /// Arms the doorbells; the caller looks once more before it sleeps.
     fn arm(&mut self, wake: Wake);
 

@@ -82,6 +82,10 @@ impl FastPath for Udp {
         if self.multicast.is_some() { targets } else { ReplicaSet::EMPTY }
     }
 
+    fn carriers_met(&self) -> Option<u64> {
+        None
+    }
+
     fn arm(&mut self, _: Wake) {}
 
     fn disarm(&mut self) {}

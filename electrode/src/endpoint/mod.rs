@@ -4,6 +4,7 @@
 //! kernel program took are judged here by the same rules ([`crate::rules`]), and `elec_poll_message` hands
 //! over what was logged, what completed and what is the application's own.
 
+mod carriers;
 mod follower;
 mod gate;
 mod leader;
@@ -20,11 +21,12 @@ pub use self::leader::Round;
 pub use self::open::Choice;
 pub use self::wait::Patience;
 
+use self::carriers::Carriers;
 use self::follower::{Follower, LastBatch};
 use self::leader::Leader;
 use crate::backend::FastPath;
 use crate::config::EndpointConfig;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::net::socket::BatchSocket;
 use crate::stats::Stats;
 use crate::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
@@ -109,6 +111,7 @@ pub struct Endpoint {
     path: Box<dyn FastPath>,
     choice: Choice,
     wait: OwnedFd,
+    carriers: Carriers,
     state: GateState,
     view: View,
     leader_id: ReplicaId,
@@ -169,14 +172,6 @@ impl Endpoint {
     /// L7: peers that the carrier of the round ending in `op` did not reach; each is told once.
     pub fn take_missed(&mut self, op: OpNumber) -> ReplicaSet {
         self.path.take_missed(op)
-    }
-
-    /// Sends everything that is queued.
-    pub fn flush(&mut self) -> Result<()> {
-        if self.socket.has_queued() {
-            self.socket.flush().map_err(Error::io("sendmmsg"))?;
-        }
-        Ok(())
     }
 
     /// Hands over what has happened, without waiting: at most `budget` datagrams, and everything that the

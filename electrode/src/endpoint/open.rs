@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::{Endpoint, Follower, LastBatch, Leader};
+use super::{Carriers, Endpoint, Follower, LastBatch, Leader};
 use crate::backend::FastPath;
 use crate::backend::udp::{Udp, multicast_group};
 use crate::config::{Backend, EndpointConfig, UdpSend};
@@ -82,6 +82,7 @@ impl Endpoint {
             path,
             choice,
             wait,
+            carriers: Carriers::default(),
             state: GateState::Frozen,
             view: View(0),
             leader_id: ReplicaId(0),

@@ -124,7 +124,10 @@ impl Endpoint {
         let targets = targets.intersection(self.config.peers());
         // One copy needs no clone: the socket does it as well.
         let reached = Some(self.path.reached(targets)).filter(|r| r.len() > 1).unwrap_or_default();
-        let carrier = self.path.carrier().filter(|_| !reached.is_empty());
+        let (reached, carrier) = match self.path.carrier() {
+            Some(to) if !reached.is_empty() && self.carriers.may_send() => (reached, Some(to)),
+            _ => (ReplicaSet::EMPTY, None),
+        };
         let header = Header { targets: reached.mask().into(), ..header };
         let staged = self.socket.stage(&[header.as_bytes(), payload]);
         if let Some(to) = carrier {
@@ -154,6 +157,17 @@ impl Endpoint {
     fn queue_ack(&mut self, header: Header) {
         let staged = self.socket.stage(&[header.as_bytes()]);
         self.socket.queue(&staged, self.config.members[self.leader_id.index()]);
+    }
+
+    /// Sends everything that is queued.
+    pub fn flush(&mut self) -> Result<()> {
+        if self.socket.has_queued() {
+            self.socket.flush().map_err(Error::io("sendmmsg"))?;
+            if let Some(met) = self.path.carriers_met() {
+                self.stats.carriers_lost += self.carriers.settle(met);
+            }
+        }
+        Ok(())
     }
 
     /// Sends the acks that the follower's half has gathered (U7).

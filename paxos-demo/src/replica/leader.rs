@@ -245,6 +245,14 @@ impl Replica {
             leader.resender.repair(self.now, from, have, upto, &self.log, self.commit, &mut self.outbox);
     }
 
+    /// The copies of a broadcast that ended in `op` did not leave for these members (L7): they get it at once.
+    pub fn on_missed(&mut self, op: OpNumber, targets: ReplicaSet) {
+        let (Role::Leader(_), Some(entry)) = (&self.role, self.log.get(op)) else { return };
+        let (first, last, payload) = (entry.first, entry.last, entry.payload.clone());
+        self.counters.repairs += 1;
+        self.outbox.push(Action::Resend { first, last, commit: self.commit, payload, targets });
+    }
+
     fn answer(&mut self, to: SocketAddr, request: ClientRequest<'_>, status: ReplyStatus) {
         let ClientRequest { client, request, .. } = request;
         let (leader, view) = (self.leader(), self.view);

@@ -117,6 +117,8 @@ impl Control {
         commit;
         /// Time of the last valid packet of the leader (U9).
         last_leader_ns;
+        /// Carriers that met the broadcast program.
+        carriers;
     }
 
     peer_words! {

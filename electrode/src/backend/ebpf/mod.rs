@@ -380,6 +380,10 @@ impl FastPath for Ebpf {
         targets.iter().filter(|p| self.control.next_hop(p.index()).load(Ordering::Relaxed) != 0).collect()
     }
 
+    fn carriers_met(&self) -> Option<u64> {
+        self.broadcast.then(|| self.control.carriers().load(Ordering::Relaxed))
+    }
+
     fn arm(&mut self, wake: Wake) {
         // What rang before is looked for by the caller; left in the ring it would wake for ever. The ring is
         // mapped: no system call.
