@@ -61,6 +61,11 @@ fn a_wrong_interface_is_named() {
     assert!(text.contains("nosuch0") && text.contains("does not exist; there are"), "{text}");
     assert!(text.contains("lo"), "it tells which there are: {text}");
     config.interface = Some("lo".into());
+    Endpoint::open(config.clone()).unwrap();
+    // The whole of 127.0.0.0/8 is there.
+    config.members[0].set_ip([127, 0, 0, 5].into());
+    Endpoint::open(config.clone()).unwrap();
+    config.interface = None;
     Endpoint::open(config).unwrap();
 }
 
