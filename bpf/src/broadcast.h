@@ -15,21 +15,29 @@
 
 #define ELEC_HOP_VALID (1ull << 48)
 
-static __always_inline bool elec_is_carrier(struct __sk_buff *skb, struct elec_l3 *l3)
+/*
+ * Every packet that leaves meets this, each copy and each ack too, so it looks at the packet in place. What
+ * our socket sends has its headers in the linear part.
+ */
+static __always_inline bool elec_is_carrier(struct __sk_buff *skb)
 {
 	const volatile __u32 *to = (const volatile __u32 *)elec_params.carrier_addr;
-	const __u32 *dst;
+	__u8 *data = (__u8 *)(long)skb->data, *end = (__u8 *)(long)skb->data_end;
 
-	if (bpf_skb_load_bytes(skb, 0, &l3->eth, elec_l4_off()))
-		return false;
 	if (elec_params.ipv6) {
-		dst = (const __u32 *)&l3->v6.daddr;
-		if (l3->eth.h_proto != bpf_htons(ETH_P_IPV6) || l3->v6.nexthdr != IPPROTO_UDP ||
-		    dst[0] != to[0] || dst[1] != to[1] || dst[2] != to[2] || dst[3] != to[3])
+		struct ipv6hdr *ip = (struct ipv6hdr *)(data + ETH_HLEN);
+		const __u32 *dst = (const __u32 *)&ip->daddr;
+
+		if (data + ELEC_V6_L4 > end || ((struct ethhdr *)data)->h_proto != bpf_htons(ETH_P_IPV6) ||
+		    dst[0] != to[0] || dst[1] != to[1] || dst[2] != to[2] || dst[3] != to[3] ||
+		    ip->nexthdr != IPPROTO_UDP)
 			return false;
-	} else if (l3->eth.h_proto != bpf_htons(ETH_P_IP) || l3->v4.daddr != to[3] ||
-		   l3->v4.protocol != IPPROTO_UDP || l3->v4.ihl != 5) {
-		return false;
+	} else {
+		struct iphdr *ip = (struct iphdr *)(data + ETH_HLEN);
+
+		if (data + ELEC_V4_L4 > end || ((struct ethhdr *)data)->h_proto != bpf_htons(ETH_P_IP) ||
+		    ip->daddr != to[3] || ip->protocol != IPPROTO_UDP || ip->ihl != 5)
+			return false;
 	}
 	return bpf_get_socket_cookie(skb) == elec_params.socket_cookie;
 }
@@ -149,11 +157,10 @@ __noinline int elec_copy(struct __sk_buff *skb, struct elec_carrier *carrier, __
 static __always_inline int elec_broadcast(struct __sk_buff *skb)
 {
 	struct elec_carrier carrier = {};
-	struct elec_l3 l3;
 	struct elec_l4 l4;
 	__u32 n = elec_params.members;
 
-	if (!elec_is_carrier(skb, &l3))
+	if (!elec_is_carrier(skb))
 		return TC_ACT_UNSPEC;
 	elec_count(ELEC_CARRIER);
 	if (bpf_skb_load_bytes(skb, elec_l4_off(), &l4, sizeof(l4)) || l4.hdr.magic != ELEC_MAGIC) {

@@ -45,7 +45,10 @@ static __always_inline int elec_repeat(void *ctx, bool xdp, struct elec_frame *f
 /* Lets go of the log without publishing; the state may have changed under us, so only the bit goes. */
 static __always_inline void elec_clear_busy(struct elec_control *c)
 {
-	__sync_fetch_and_and(&c->gate, ~ELEC_BUSY);
+	__u64 was = __sync_fetch_and_and(&c->gate, ~ELEC_BUSY);
+
+	/* With the result unused the compiler would take the form without a barrier. */
+	asm volatile("" : : "r"(was));
 }
 
 static __always_inline int elec_prepare(void *ctx, bool xdp, struct elec_frame *f, struct elec_control *c,

@@ -49,7 +49,10 @@ static __always_inline int elec_judge(void *ctx, bool xdp, struct elec_frame *f)
 	if (from >= elec_params.members || from >= ELEC_MEMBERS_MAX || (!vote && from != cfg->leader) ||
 	    !elec_from_member(f, &cfg->members[from]))
 		return ELEC_DROP_SOURCE;
-	if (vote && (from == elec_params.self || !h->incarnation || h->incarnation != c->incarnation[from]))
+	/* Only the life that we know of: a leader that came back without its state would count old acks. */
+	if (!h->incarnation || h->incarnation != c->incarnation[from])
+		return vote ? ELEC_DROP_VOTE_STRANGER : ELEC_DROP_SOURCE;
+	if (vote && from == elec_params.self)
 		return ELEC_DROP_VOTE_STRANGER;
 	/* More than any slot holds, and than can be summed here: the stack's to verify, user space's to log. */
 	if (h->payload_bytes > ELEC_PAYLOAD_BYTES_MAX)

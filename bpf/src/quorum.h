@@ -28,17 +28,20 @@ static __always_inline int elec_vote(struct elec_frame *f, struct elec_control *
 
 	if (h->leader_epoch != epoch)
 		return ELEC_DROP_VOTE_STALE;
-	/* Cumulative: holds even where the round is over, and heals an ack that was lost. */
-	if (peer >= ELEC_MEMBERS_MAX || elec_raise(&c->acked[peer], epoch, h->last) < 0)
-		return ELEC_PASS_CONTENDED;
-
 	index = h->last & (elec_params.window - 1);
 	round = bpf_map_lookup_elem(&elec_rounds, &index);
 	if (!round)
 		return ELEC_DROP_VOTE_STALE;
+	/* L2: only what was sent can be held. The slot has carried this op or, since, a later one. */
+	vote = elec_load(&round->vote);
+	if (vote >> ELEC_VOTE_EPOCH_SHIFT != epoch || round->op < h->last)
+		return ELEC_DROP_VOTE_STALE;
+	/* Cumulative: holds even where the round is over, and heals an ack that was lost. */
+	if (peer >= ELEC_MEMBERS_MAX || elec_raise(&c->acked[peer], epoch, h->last) < 0)
+		return ELEC_PASS_CONTENDED;
+
 	tag = epoch << ELEC_VOTE_EPOCH_SHIFT |
 	      (h->last & ((1ull << ELEC_VOTE_OP_BITS) - 1)) << ELEC_VOTE_OP_SHIFT;
-	vote = elec_load(&round->vote);
 	if ((vote & ~ELEC_VOTERS) != tag || round->op != h->last || round->round_tag != h->round_tag ||
 	    round->view != h->view)
 		return ELEC_DROP_VOTE_STALE;

@@ -1,6 +1,7 @@
 //! What an endpoint is opened with, and the checks that it passes first.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -181,6 +182,9 @@ pub struct EndpointConfig {
     pub payload_bytes_max: Option<usize>,
     /// Rounds that may be in flight, in ops; a power of two below 2^19.
     pub quorum_window: u32,
+    /// How long [`crate::Endpoint::wait`] looks before it sleeps, after a poll that brought something. A
+    /// sleeper on an idle CPU takes tens of microseconds to wake; zero never looks.
+    pub busy_poll: Duration,
 }
 
 impl EndpointConfig {
@@ -202,6 +206,7 @@ impl EndpointConfig {
             log_slots: 16 * 1024,
             payload_bytes_max: None,
             quorum_window: 16 * 1024,
+            busy_poll: Duration::ZERO,
         }
     }
 

@@ -46,14 +46,19 @@ pub fn admit_view(ours: View, theirs: View) -> Result<(), Verdict> {
     }
 }
 
-/// F4: Prepare and Commit come from the view's leader, from where that member lives.
+/// F4: Prepare and Commit come from the view's leader, from where that member lives, in the life that we know
+/// of: a leader that came back without its state would count what was acknowledged to the one before (L11).
 pub fn admit_leader(
     leader: ReplicaId,
     members: &[SocketAddr],
-    sender: u8,
+    expected: impl FnOnce(ReplicaId) -> u32,
+    header: &Header,
     from: SocketAddr,
 ) -> Result<(), Verdict> {
-    if sender == leader.0 && lives_at(members, sender, from) { Ok(()) } else { Err(Verdict::DropSource) }
+    let known = header.sender == leader.0
+        && lives_at(members, header.sender, from)
+        && incarnation_counts(expected(leader), header.incarnation.get());
+    if known { Ok(()) } else { Err(Verdict::DropSource) }
 }
 
 /// L2: an ack comes from a member, from where it lives, in the life that we know of; never from
@@ -213,6 +218,12 @@ pub fn commit_to_apply(commit_word: u64, epoch: Epoch, drained: OpNumber) -> OpN
 /// L2: an ack echoes the leader's own opening.
 pub fn admit_leader_epoch(gate: Epoch, echoed: Epoch) -> Result<(), Verdict> {
     if gate == echoed { Ok(()) } else { Err(Verdict::DropVoteStale) }
+}
+
+/// L2: whether an op can have been acknowledged in this opening at all: the slot that its round had carries it,
+/// or since then a later one. Without this bound one forged ack would stand for every op to come.
+pub fn was_sent(vote: u64, round_op: OpNumber, epoch: Epoch, last: OpNumber) -> bool {
+    vote >> crate::abi::VOTE_EPOCH_SHIFT == u64::from(epoch.0) && last <= round_op
 }
 
 /// The round that an ack meets (slot `last mod window`).

@@ -17,7 +17,7 @@ pub struct OpNumber(pub u64);
 impl OpNumber {
     /// The op after this one.
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 
@@ -91,7 +91,7 @@ impl ReplicaSet {
 
     /// Number of members in the set.
     pub fn len(self) -> usize {
-        self.0.count_ones()
+        self.mask().count_ones() as usize
     }
 
     /// Whether nobody is in the set.
@@ -102,13 +102,13 @@ impl ReplicaSet {
     /// Members in both sets.
     #[must_use]
     pub fn intersection(self, other: Self) -> Self {
-        Self(self.0 & other.0)
+        Self::from_mask(self.mask() & other.mask())
     }
 
     /// Members of this set that are not in `other`.
     #[must_use]
     pub fn difference(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
+        Self::from_mask(self.mask() & !other.mask())
     }
 
     /// Members in ascending order.

@@ -27,7 +27,7 @@ fn leader(fabric: &Fabric, n: usize, adjust: &dyn Fn(&mut EndpointConfig)) -> En
         c.offloads = Offloads { broadcast: true, ..Offloads::NONE };
         adjust(c);
     });
-    leader.lead(View(0), OpNumber(0)).unwrap();
+    leader.gate().lead(View(0), OpNumber(0)).unwrap();
     leader
 }
 

@@ -33,7 +33,7 @@ fn broadcaster(fabric: &Fabric) -> Endpoint {
         c.backend = Backend::Ebpf;
         c.offloads = Offloads { broadcast: true, ..Offloads::NONE };
     });
-    leader.lead(View(0), OpNumber(0)).unwrap();
+    leader.gate().lead(View(0), OpNumber(0)).unwrap();
     leader
 }
 

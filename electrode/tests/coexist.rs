@@ -24,7 +24,7 @@ fn follower(fabric: &Fabric, adjust: &dyn Fn(&mut EndpointConfig)) -> Endpoint {
         c.backend = Backend::Ebpf;
         adjust(c);
     });
-    follower.follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
+    follower.gate().follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
     follower
 }
 
@@ -179,8 +179,8 @@ fn two_groups_share_interfaces() {
                             c.members = list.clone();
                         });
                         match i {
-                            0 => endpoint.lead(View(0), OpNumber(0)).unwrap(),
-                            _ => endpoint.follow(View(0), ReplicaId(0), OpNumber(0)).unwrap(),
+                            0 => endpoint.gate().lead(View(0), OpNumber(0)).unwrap(),
+                            _ => endpoint.gate().follow(View(0), ReplicaId(0), OpNumber(0)).unwrap(),
                         };
                         endpoint
                     })
@@ -302,7 +302,7 @@ fn an_xdp_program_of_somebody_else_is_left_alone() {
         for hook in [Hook::Tc, Hook::Auto] {
             let mut endpoint = open_with_hook(&fabric, hook).unwrap();
             assert_eq!(endpoint.choice().hook, "tc");
-            endpoint.follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
+            endpoint.gate().follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
             leader.prepare(endpoint.local_addr(), &Prepare::op(1));
             assert_eq!(leader.acks_up_to(1), [1]);
         }

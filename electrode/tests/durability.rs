@@ -24,7 +24,7 @@ fn pair(backend: Backend) -> (Fabric, Actor, Endpoint) {
     let mut follower = open(&fabric, 2, 1, &|c: &mut EndpointConfig| {
         (c.backend, c.acks) = (backend, Acks::ByCaller);
     });
-    follower.follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
+    follower.gate().follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
     (fabric, leader, follower)
 }
 
@@ -125,9 +125,9 @@ fn a_new_opening_acknowledges_nothing_by_itself() {
         seen.until(&mut follower, "the log", |s| s.log.len() == 3);
         acknowledge(&mut follower, 3);
         assert_eq!(leader.acks_up_to(3), [3]);
-        let held = follower.freeze(&mut |event| seen.take(&event)).unwrap();
+        let held = follower.gate().freeze(&mut |event| seen.take(&event)).unwrap();
         assert!(matches!(follower.acknowledge(held), Err(Error::Role { .. })), "{backend:?}");
-        follower.follow(View(1), ReplicaId(0), held).unwrap();
+        follower.gate().follow(View(1), ReplicaId(0), held).unwrap();
         leader.prepare(to, &Prepare { view: 1, ..Prepare::op(3) });
         assert_eq!(acks_of(&leader, &mut follower, &mut seen), [0u64; 0], "{backend:?}");
     }

@@ -219,7 +219,7 @@ fn no_ack_that_the_drain_did_not_return() {
         let since = Instant::now();
         fire.during(false, || {
             for (view, pause) in (0..FREEZES).zip(pauses()) {
-                follower.follow(View(view), ReplicaId(0), OpNumber(drained.last)).unwrap();
+                follower.gate().follow(View(view), ReplicaId(0), OpNumber(drained.last)).unwrap();
                 fire.front.set(view, drained.last);
                 let base = drained.last;
                 // Mostly user space only drains; sometimes it appends and acknowledges as well (U8).
@@ -233,7 +233,7 @@ fn no_ack_that_the_drain_did_not_return() {
                     follower.elec_poll_message(budget, &mut |event| drained.take(&event)).unwrap();
                 }
                 spin(pause);
-                let last = follower.freeze(&mut |event| drained.take(&event)).unwrap();
+                let last = follower.gate().freeze(&mut |event| drained.take(&event)).unwrap();
                 assert_eq!(last.0, drained.last);
                 held.insert(view, last.0);
             }
@@ -259,7 +259,7 @@ fn two_appenders_never_overlap() {
     }
     follower_under_fire(|fire, follower| {
         let mut drained = Drained::default();
-        follower.follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
+        follower.gate().follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
         let since = Instant::now();
         let mut taken_over = 0;
         fire.during(true, || {
@@ -271,7 +271,7 @@ fn two_appenders_never_overlap() {
                 taken_over = follower.stats().unwrap().taken_over;
             }
         });
-        let held = follower.freeze(&mut |event| drained.take(&event)).unwrap();
+        let held = follower.gate().freeze(&mut |event| drained.take(&event)).unwrap();
         let acked = fire.acked.lock().unwrap()[&0];
         assert!(acked <= held.0, "op {acked} was acked, the drain returned {held}");
         let stats = follower.stats().unwrap();
@@ -294,7 +294,7 @@ fn old_votes_die_with_the_opening() {
         });
         let followers = [1, 2].map(|i| Actor::new(&fabric, i));
         let to = leader.local_addr();
-        let mut quorums = |leader: &mut Endpoint, expect: &[u64]| {
+        let quorums = |leader: &mut Endpoint, expect: &[u64]| {
             let mut seen = Seen::default();
             if expect.is_empty() {
                 std::thread::sleep(QUIET);
@@ -304,11 +304,12 @@ fn old_votes_die_with_the_opening() {
             assert_eq!(seen.quorums, expect);
         };
 
-        let old = leader.lead(View(0), OpNumber(0)).unwrap();
+        let old = leader.gate().lead(View(0), OpNumber(0)).unwrap();
         leader.elec_broadcast(&round(3, 1, 0, 2), b"1").unwrap();
         followers[0].ack(to, &Prepare { leader_epoch: old.0, ..Prepare::op(1) }, 1);
         quorums(&mut leader, &[]);
-        let new = leader.lead(View(0), OpNumber(0)).unwrap();
+        leader.gate().freeze(&mut |_| {}).unwrap();
+        let new = leader.gate().lead(View(0), OpNumber(0)).unwrap();
         assert_ne!(old, new);
         leader.elec_broadcast(&round(3, 1, 0, 2), b"1").unwrap();
         followers[1].ack(to, &Prepare { leader_epoch: new.0, ..Prepare::op(1) }, 1);

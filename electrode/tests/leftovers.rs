@@ -45,7 +45,7 @@ fn config(fabric_members: Vec<std::net::SocketAddr>, attachment: Attachment) -> 
 fn open(fabric: &Fabric, attachment: Attachment) -> Endpoint {
     let config = config(members(fabric, 2), attachment);
     let mut endpoint = fabric.host(1).netns().run(|| Endpoint::open(config)).unwrap().unwrap();
-    endpoint.follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
+    endpoint.gate().follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
     endpoint
 }
 
@@ -196,7 +196,7 @@ fn process_with_an_endpoint() {
     let list = std::env::var(MEMBERS).unwrap().split(',').map(|m| m.parse().unwrap()).collect();
     netns::enter_path(path.as_ref()).unwrap();
     let mut endpoint = Endpoint::open(config(list, attachment)).unwrap();
-    endpoint.follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
+    endpoint.gate().follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
     println!("{READY}");
     std::io::stdout().flush().unwrap();
     // Until it is killed, or the test that started it is gone.

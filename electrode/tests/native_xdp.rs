@@ -126,7 +126,7 @@ fn the_stub_is_a_guard() {
     let leader = Actor::new(&fabric, 0);
     let to = SocketAddr::new(fabric.host(1).addr(), PORT);
     let mut follower = open(&fabric, 2, 1, &|c: &mut EndpointConfig| native(c));
-    follower.follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
+    follower.gate().follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
     leader.prepare_ops(to, [1]);
     assert_eq!(leader.acks_up_to(1), [1]);
     drop(stub);

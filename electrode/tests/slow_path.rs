@@ -23,7 +23,7 @@ fn pair(adjust: &dyn Fn(&mut EndpointConfig)) -> (Fabric, Actor, Endpoint) {
         c.backend = Backend::Ebpf;
         adjust(c);
     });
-    follower.follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
+    follower.gate().follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
     (fabric, leader, follower)
 }
 
@@ -123,7 +123,7 @@ fn loss_duplication_and_reordering_lose_nothing() {
                 seen.poll(&mut follower);
             }
         }
-        let held = follower.freeze(&mut |event| seen.take(&event)).unwrap();
+        let held = follower.gate().freeze(&mut |event| seen.take(&event)).unwrap();
         assert!(held.0 >= acked, "seed {seed}: {acked} acked, {held} held");
         assert_eq!(held.0, OPS);
         assert_log(&seen, OPS);

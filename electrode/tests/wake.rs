@@ -21,7 +21,7 @@ fn pair() -> (Fabric, Actor, Endpoint) {
     let fabric = fabric(2, Family::V4);
     let leader = Actor::new(&fabric, 0);
     let mut follower = open(&fabric, 2, 1, &|c: &mut EndpointConfig| c.backend = Backend::Ebpf);
-    follower.follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
+    follower.gate().follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
     // Nothing of the neighbours' first meeting happens later.
     leader.prepare_ops(follower.local_addr(), [1]);
     assert_eq!(leader.acks_up_to(1), [1]);
@@ -131,7 +131,7 @@ fn a_leader_wakes_for_the_ack_that_completes_its_round() {
     const N: usize = 5;
     let fabric = fabric(N, Family::V4);
     let mut leader = open(&fabric, N, 0, &|c: &mut EndpointConfig| c.backend = Backend::Ebpf);
-    let epoch = leader.lead(View(0), OpNumber(0)).unwrap();
+    let epoch = leader.gate().lead(View(0), OpNumber(0)).unwrap();
     let followers: Vec<_> = (1..N).map(|i| Actor::new(&fabric, i)).collect();
     let to = leader.local_addr();
     let mut seen = Seen::default();

@@ -1,13 +1,235 @@
-//! stub
-use crate::{cli::BenchArgs, cluster::ClusterError, stop::Stop};
-/// stub
+//! `paxos-demo bench`: backends side by side on this machine.
+//!
+//! A fresh group for every run. Within one repeat of one setting the backends run back to back, in turning
+//! order, so that a slow minute of the machine hits both sides of a ratio ([`crate::report`]).
+
+pub mod plot;
+pub mod progress;
+pub mod run;
+pub mod table;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use self::progress::Progress;
+use self::run::{Measured, RunSpec};
+use crate::cli::{BackendChoice, BenchArgs, EXIT_DONE, EXIT_FAILED, EXIT_USAGE};
+use crate::cluster::ClusterError;
+use crate::cluster::ready::write_atomically;
+use crate::config::ClusterConfig;
+use crate::measure;
+use crate::report::{Host, Report, Setting};
+use crate::session::Group;
+use crate::stop::Stop;
+use crate::workload::{self, LoadError};
+
+/// Why a comparison was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// x
+    /// A group did not run.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The load generator failed.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Another backend than the one asked for runs.
+    #[error("the {asked} backend was asked for, and replica {id} runs {got}: {reason}")]
+    WrongBackend {
+        /// Asked for.
+        asked: BackendChoice,
+        /// The replica.
+        id: usize,
+        /// What it runs.
+        got: String,
+        /// What it says about that.
+        reason: String,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system refused something.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
 }
-/// stub
-pub fn run(_: &BenchArgs, _: &Stop) -> Result<u8, BenchError> {
-    Ok(1)
+
+/// Runs the comparison; the exit code tells whether every answer was right.
+pub fn run(args: &BenchArgs, stop: &Stop) -> Result<u8, BenchError> {
+    if let Some(reason) = wrong_use(args) {
+        eprintln!("error: {reason}");
+        return Ok(EXIT_USAGE);
+    }
+    let plan = plan(args);
+    let mut progress = Progress::new(plan.len());
+    let measured = match run_all(&plan, stop, &mut progress) {
+        Err(BenchError::Cluster(ClusterError::Interrupted)) => {
+            eprintln!("interrupted; everything that was made is removed");
+            return Ok(EXIT_FAILED);
+        }
+        other => other?,
+    };
+    progress.finish();
+    let report = report(&measured);
+    println!("{}", table::comparison(&report));
+    if let Some(path) = &args.json {
+        write_json(&report, path)?;
+    }
+    if let Some(directory) = &args.plot {
+        for path in plot::draw(&report, directory)? {
+            println!("{}", path.display());
+        }
+    }
+    Ok(verdict(&report, &measured))
+}
+
+/// What the flags ask for but cannot be.
+fn wrong_use(args: &BenchArgs) -> Option<String> {
+    if args.backends.contains(&BackendChoice::Auto) {
+        return Some("--backends auto: name the backends to compare".to_owned());
+    }
+    let any: SocketAddr = (Ipv4Addr::LOCALHOST, 1).into();
+    let max = workload::payload_bytes_max(&Group::new(&ClusterConfig::new(1, vec![any])));
+    let too_long = args.payload_bytes.iter().find(|bytes| **bytes > max)?;
+    Some(format!("--payload-bytes {too_long}: one datagram holds values of up to {max} bytes"))
+}
+
+/// All runs, in their order.
+fn plan(args: &BenchArgs) -> Vec<RunSpec> {
+    let mut plan = Vec::new();
+    for repeat in 0..usize::from(args.repeat) {
+        for &replicas in &args.replicas {
+            for &clients in &args.clients {
+                for &batch in &args.batch {
+                    for &payload_bytes in &args.payload_bytes {
+                        let durability = args.fast_path.durability;
+                        let setting = Setting { replicas, clients, payload_bytes, batch, durability };
+                        let mut backends = args.backends.clone();
+                        // Nobody is always first on a machine that has just rested.
+                        if repeat % 2 == 1 {
+                            backends.reverse();
+                        }
+                        plan.extend(backends.into_iter().map(|backend| RunSpec {
+                            backend,
+                            setting,
+                            offloads: args.fast_path.offloads,
+                            hook: args.fast_path.hook,
+                            seconds: args.seconds,
+                            repeat,
+                        }));
+                    }
+                }
+            }
+        }
+    }
+    plan
+}
+
+/// Makes the runs one after the other; stops at the first that cannot be made.
+pub fn run_all(plan: &[RunSpec], stop: &Stop, progress: &mut Progress) -> Result<Vec<Measured>, BenchError> {
+    plan.iter()
+        .map(|spec| {
+            progress.begin(&spec.title());
+            let measured = run::measure(spec, stop, progress)?;
+            progress.end(&table::one_line(&measured.run));
+            for problem in &measured.problems {
+                progress.note(&format!("    wrong: {problem}"));
+            }
+            Ok(measured)
+        })
+        .collect()
+}
+
+/// The report of these runs.
+pub fn report(measured: &[Measured]) -> Report {
+    let hooks = measured.iter().map(|m| m.run.hook.as_str()).find(|hook| !hook.is_empty());
+    let host = Host {
+        kernel: measure::kernel_release(),
+        cpus: measure::cpus(),
+        hook: hooks.unwrap_or_default().to_owned(),
+        fabric: measured.first().map_or("", |m| m.fabric).to_owned(),
+        commit: commit(),
+    };
+    Report::new(host, measured.iter().map(|m| m.run.clone()).collect())
+}
+
+/// Says whether all was right, and the exit code for it.
+pub fn verdict(report: &Report, measured: &[Measured]) -> u8 {
+    let checked: u64 = measured.iter().map(|m| m.checked).sum();
+    if report.errors() > 0 {
+        eprintln!("error: {} of {checked} answers were wrong or missing (see above)", report.errors());
+        return EXIT_FAILED;
+    }
+    println!("All {checked} answers were right, and in every run all replicas ended in the same state.");
+    EXIT_DONE
+}
+
+/// Writes the report.
+pub fn write_json(report: &Report, path: &Path) -> Result<(), BenchError> {
+    write_atomically(path, report.to_json().trim_end())
+        .map_err(|source| BenchError::Write { path: path.to_owned(), source })
+}
+
+/// The commit of the source tree that was built, if it is still there.
+fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git")
+            .args(["-C", env!("CARGO_MANIFEST_DIR")])
+            .args(arguments)
+            .output()
+            .ok()
+            .filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else { return String::new() };
+    let changed =
+        git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|text| !text.is_empty());
+    if changed { format!("{commit}-dirty") } else { commit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    fn args(line: &str) -> BenchArgs {
+        let words = ["paxos-demo", "bench"].into_iter().chain(line.split_whitespace());
+        match Cli::parse_from(words).command {
+            Command::Bench(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn backends_are_interleaved_in_turning_order() {
+        let plan = plan(&args("--replicas 3,5 --clients 1,16 --backends udp,ebpf --repeat 2"));
+        assert_eq!(plan.len(), 2 * 2 * 2 * 2);
+        for pair in plan.chunks(2) {
+            assert_eq!(pair[0].setting, pair[1].setting);
+            assert_eq!(pair[0].repeat, pair[1].repeat);
+            assert_ne!(pair[0].backend, pair[1].backend);
+        }
+        assert_eq!(plan[0].backend, BackendChoice::Udp);
+        assert_eq!(plan[8].backend, BackendChoice::Ebpf);
+        assert_eq!(plan[8].repeat, 1);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_before_anything_starts() {
+        assert_eq!(wrong_use(&args("")), None);
+        assert!(wrong_use(&args("--backends udp,auto")).unwrap().contains("name the backends"));
+        let text = wrong_use(&args("--payload-bytes 64,1400")).unwrap();
+        assert!(text.contains("--payload-bytes 1400"), "{text}");
+        assert_eq!(wrong_use(&args("--payload-bytes 0,1300")), None);
+    }
 }

@@ -56,6 +56,8 @@ pub struct Spec {
     pub data_dir: Option<PathBuf>,
     /// Which addresses the replicas have.
     pub family: Family,
+    /// Stay on the loopback address even where virtual hosts can be made.
+    pub loopback: bool,
     /// The program to start as `PROGRAM replica ...`.
     pub program: PathBuf,
 }
@@ -73,6 +75,7 @@ impl Spec {
             resp_port: None,
             data_dir: None,
             family: Family::default(),
+            loopback: false,
             program: std::env::current_exe()?,
         })
     }
@@ -393,6 +396,9 @@ fn describe(statuses: &[Option<NodeStatus>]) -> String {
 
 /// Virtual hosts where this machine and this user can, else the loopback address if the backend allows it.
 fn place(spec: &Spec) -> Result<Place, ClusterError> {
+    if spec.loopback {
+        return Ok(Place::Loopback { reason: "it was asked for".to_owned() });
+    }
     let config = FabricConfig { hosts: spec.replicas + 1, family: spec.family, ..FabricConfig::default() };
     match Fabric::new(config) {
         Ok(fabric) => Ok(Place::Fabric(fabric)),

@@ -150,6 +150,9 @@ pub struct Timeouts {
     pub client_retry_ms: u64,
     /// A client gives up on a request after so long.
     pub request_timeout_ms: u64,
+    /// A leader in a quiet dialogue looks for the next packet for so long before it sleeps: on an idle CPU a
+    /// sleeper takes longer to wake. Zero never looks.
+    pub busy_poll_us: u64,
 }
 
 impl Default for Timeouts {
@@ -160,6 +163,7 @@ impl Default for Timeouts {
             heartbeat_interval_ms: 50,
             client_retry_ms: 100,
             request_timeout_ms: 5000,
+            busy_poll_us: 50,
         }
     }
 }

@@ -3,11 +3,12 @@
 //! A single thread polls, acts and sleeps. How long a follower sleeps is what keeps it cheap: while the
 //! kernel acknowledges for it, it looks at the log a few hundred times a second whatever the load.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use electrode::abi::Verdict;
 use electrode::clock::monotonic_ns;
 use electrode::types::{OpNumber, ReplicaSet};
 use electrode::{Endpoint, Event, Patience, Round};
@@ -27,6 +28,8 @@ const QUIET_TICKS: u32 = 8;
 const SLEEP_MAX: Duration = Duration::from_millis(100);
 /// A follower is woken before its tick when this part of the kernel log is full.
 const LOG_PART: u64 = 4;
+/// Status requests answered between two polls; more are dropped, for anybody can ask.
+const STATUS_MAX: usize = 4;
 /// Warnings of one kind are printed once in so many nanoseconds.
 const WARN_EVERY_NS: u64 = 1_000_000_000;
 
@@ -49,6 +52,8 @@ pub struct Driver {
     peers: ReplicaSet,
     members: usize,
     log_slots: u64,
+    /// L5: a quarter of the resend time.
+    scan_interval: Duration,
     quiet: u32,
     /// Status requests to answer: asker and nonce.
     asked: VecDeque<(std::net::SocketAddr, u64)>,
@@ -67,6 +72,7 @@ impl Driver {
             peers: ReplicaSet::all(members).without(me),
             members,
             log_slots: log_slots.into(),
+            scan_interval: Duration::from_nanos(config.resend_ns / 4),
             replica,
             quiet: 0,
             asked: VecDeque::new(),
@@ -104,18 +110,19 @@ impl Driver {
                         replica.on_peer_message(now, sender, incarnation, message);
                     }
                 }
-                Ok(Packet::StatusRequest { nonce }) => asked.push_back((from, nonce)),
+                Ok(Packet::StatusRequest { nonce }) if asked.len() < STATUS_MAX => {
+                    asked.push_back((from, nonce));
+                }
+                Ok(Packet::StatusRequest { .. }) => {}
                 // Replies are for clients; what is malformed was counted by nobody's wish.
                 Ok(Packet::Reply(_) | Packet::StatusReply { .. }) | Err(_) => {}
             },
-            Event::Misconfigured { from, config_hash } => {
-                if now.saturating_sub(*warned_at) >= WARN_EVERY_NS {
-                    *warned_at = now;
-                    eprintln!(
-                        "warning: {from} has another configuration (hash {config_hash:#018x}): not heard; \
-                         give every member the same cluster.toml"
-                    );
-                }
+            Event::Misconfigured { from, config_hash } if now.saturating_sub(*warned_at) >= WARN_EVERY_NS => {
+                *warned_at = now;
+                eprintln!(
+                    "warning: {from} has another configuration (hash {config_hash:#018x}): not heard; give \
+                     every member the same cluster.toml"
+                );
             }
             _ => {}
         })?;
@@ -167,8 +174,8 @@ impl Driver {
                 Action::Reply { to, bytes } => self.endpoint.send_message(to, &bytes)?,
                 Action::OpenGate { role, view, leader, last_op, .. } => {
                     match role {
-                        GateRole::Lead => self.endpoint.lead(view, last_op)?,
-                        GateRole::Follow => self.endpoint.follow(view, leader, last_op)?,
+                        GateRole::Lead => self.endpoint.gate().lead(view, last_op)?,
+                        GateRole::Follow => self.endpoint.gate().follow(view, leader, last_op)?,
                     };
                 }
                 Action::ExpectIncarnation { peer, incarnation } => {
@@ -187,17 +194,51 @@ impl Driver {
 
     fn answer_status(&mut self) -> Result<(), DriverError> {
         while let Some((to, nonce)) = self.asked.pop_front() {
-            let status = self.status()?;
-            let json = serde_json::to_vec(&status).expect("numbers and strings");
-            self.scratch.clear();
-            message::encode_status_reply(nonce, &json, &mut self.scratch);
-            self.endpoint.send_message(to, &self.scratch)?;
+            let mut status = self.status()?;
+            self.encode_status(nonce, &status);
+            if self.scratch.len() > self.endpoint.payload_bytes_max() {
+                // One datagram must hold it; `elecctl status` shows the counters too.
+                status.node.verdicts.clear();
+                status.node.endpoint.clear();
+                self.encode_status(nonce, &status);
+            }
+            if self.scratch.len() <= self.endpoint.payload_bytes_max() {
+                self.endpoint.send_message(to, &self.scratch)?;
+            }
         }
         Ok(())
     }
 
+    fn encode_status(&mut self, nonce: u64, status: &NodeStatus) {
+        let json = serde_json::to_vec(status).expect("numbers and strings");
+        self.scratch.clear();
+        message::encode_status_reply(nonce, &json, &mut self.scratch);
+    }
+
     fn status(&self) -> Result<NodeStatus, DriverError> {
         let choice = self.endpoint.choice();
+        let stats = self.endpoint.stats()?;
+        let named = |pairs: &[(Verdict, u64)]| {
+            let occurred = pairs.iter().filter(|(_, n)| *n > 0);
+            occurred.map(|(verdict, n)| (verdict.name().to_owned(), *n)).collect::<BTreeMap<_, _>>()
+        };
+        let mut endpoint = named(&stats.refused);
+        endpoint.extend(
+            [
+                ("sent", stats.socket.sent),
+                ("send_failed", stats.socket.send_failed),
+                ("received", stats.socket.received),
+                ("oversized", stats.socket.oversized),
+                ("logged_by_kernel", stats.logged_by_kernel),
+                ("logged_by_user", stats.logged_by_user),
+                ("taken_over", stats.taken_over),
+                ("malformed", stats.malformed),
+                ("dropped_early", stats.dropped_early),
+            ]
+            .into_iter()
+            .filter(|(_, n)| *n > 0)
+            .map(|(name, n)| (name.to_owned(), n)),
+        );
         Ok(NodeStatus {
             replica: self.replica.status(),
             node: Node {
@@ -206,7 +247,9 @@ impl Driver {
                 backend: choice.backend.to_owned(),
                 hook: choice.hook.to_owned(),
                 fallback: choice.reason.clone(),
-                syscalls: self.endpoint.stats()?.syscalls(),
+                syscalls: stats.syscalls(),
+                verdicts: named(&stats.kernel),
+                endpoint,
             },
         })
     }
@@ -217,6 +260,12 @@ impl Driver {
             .replica
             .next_deadline()
             .map_or(SLEEP_MAX, |at| Duration::from_nanos(at.saturating_sub(now)).min(SLEEP_MAX));
+        // L5: a wake-up that got lost costs one look.
+        let until_deadline = if self.endpoint.rounds_in_flight() > 0 {
+            until_deadline.min(self.scan_interval)
+        } else {
+            until_deadline
+        };
         self.quiet = if events > 0 { 0 } else { self.quiet.saturating_add(1) };
         // Leaders and idle followers are woken; a busy follower comes by itself.
         let busy_follower = !self.replica.is_leading() && self.quiet < QUIET_TICKS;

@@ -31,4 +31,8 @@ pub struct Node {
     pub fallback: Option<String>,
     /// System calls made since the start to send, to receive and to wait.
     pub syscalls: u64,
+    /// Kernel verdicts by name, those that occurred; empty without eBPF.
+    pub verdicts: std::collections::BTreeMap<String, u64>,
+    /// What the endpoint counted in user space, by name, what occurred.
+    pub endpoint: std::collections::BTreeMap<String, u64>,
 }

@@ -291,4 +291,4 @@ pub fn round(value: f64, decimals: i32) -> f64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

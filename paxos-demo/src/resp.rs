@@ -166,6 +166,3 @@ async fn converse(stream: &mut TcpStream, mut connection: Connection) -> io::Res
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

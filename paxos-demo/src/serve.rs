@@ -105,9 +105,6 @@ pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
             .map_err(|e| ServeError::Netns { path: path.clone(), reason: e.to_string() })?;
     }
     let incarnation = new_incarnation();
-    if let Some(dir) = &args.data_dir {
-        state_file::first_life(dir, ReplicaId(args.id), incarnation, config.config_hash())?;
-    }
 
     let endpoint = Endpoint::open(endpoint_config(&config, args, incarnation))?;
     let choice = endpoint.choice();
@@ -122,6 +119,10 @@ pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
     let mut replica_config = replica_config(&config, ReplicaId(args.id), incarnation);
     replica_config.payload_bytes_max = endpoint.payload_bytes_max();
     let replica = Replica::new(electrode::clock::monotonic_ns(), replica_config)?;
+    // Before the gate opens (D3), and after all that may fail: a start that came to nothing was no life.
+    if let Some(dir) = &args.data_dir {
+        state_file::first_life(dir, ReplicaId(args.id), incarnation, config.config_hash())?;
+    }
     let _resp = resp
         .map(|listener| crate::resp::Server::start(listener, Group::new(&config), usize::from(args.id)))
         .transpose()
@@ -152,6 +153,7 @@ fn endpoint_config(config: &ClusterConfig, args: &ReplicaArgs, incarnation: u32)
     endpoint.log_slots = config.log_slots;
     endpoint.payload_bytes_max = Some(config.payload_bytes_max as usize);
     endpoint.quorum_window = config.quorum_window;
+    endpoint.busy_poll = std::time::Duration::from_micros(config.timeouts.busy_poll_us);
     endpoint
 }
 

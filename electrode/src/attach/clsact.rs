@@ -6,21 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use libbpf_sys::{bpf_tc_hook, bpf_tc_opts};
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
-use super::Direction;
-use crate::net::Netlink;
+use crate::net::{Direction, Netlink, remove_clsact_filter, remove_clsact_if_empty};
 
-/// Where filters hang: TC_H_CLSACT with minor TC_H_MIN_INGRESS or TC_H_MIN_EGRESS.
-const INGRESS: TcHandle = TcHandle { major: 0xffff, minor: 0xfff2 };
-const EGRESS: TcHandle = TcHandle { major: 0xffff, minor: 0xfff3 };
-/// The qdisc itself.
-const CLSACT: TcHandle = TcHandle { major: 0xffff, minor: 0xfff1 };
-const CLSACT_HANDLE: TcHandle = TcHandle { major: 0xffff, minor: 0 };
-
-/// The qdiscs that this process uses; also serialises making and removing them.
+/// The qdiscs that this process uses; the lock also serialises making and removing them.
 static QDISCS: Mutex<Vec<Weak<Qdisc>>> = Mutex::new(Vec::new());
 
 fn qdiscs() -> MutexGuard<'static, Vec<Weak<Qdisc>>> {
@@ -34,13 +23,13 @@ struct Qdisc {
     /// number is another interface.
     netlink: Mutex<Netlink>,
     /// Inode of the network namespace, and the interface in it.
-    place: (u64, i32),
+    place: (u64, u32),
     made: bool,
 }
 
 impl Qdisc {
     /// The qdisc of an interface in this thread's namespace.
-    fn of(known: &mut Vec<Weak<Self>>, ifindex: i32) -> io::Result<Arc<Self>> {
+    fn of(known: &mut Vec<Weak<Self>>, ifindex: u32) -> io::Result<Arc<Self>> {
         let place = (std::fs::metadata("/proc/thread-self/ns/net")?.ino(), ifindex);
         known.retain(|qdisc| qdisc.strong_count() > 0);
         if let Some(qdisc) = known.iter().filter_map(Weak::upgrade).find(|q| q.place == place) {
@@ -58,38 +47,17 @@ impl Qdisc {
         Ok(qdisc)
     }
 
-    fn request(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
-        self.netlink.lock().unwrap_or_else(PoisonError::into_inner).request(message, flags)
-    }
-
-    fn message(&self, parent: TcHandle, kind: &str) -> TcMessage {
-        let mut message = TcMessage::with_index(self.place.1);
-        message.header.parent = parent;
-        message.attributes.push(TcAttribute::Kind(kind.into()));
-        message
-    }
-
-    /// Whether anybody has a filter here.
-    fn is_used(&self) -> io::Result<bool> {
-        for parent in [INGRESS, EGRESS] {
-            let mut message = TcMessage::with_index(self.place.1);
-            message.header.parent = parent;
-            if !self.request(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP)?.is_empty() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    fn netlink(&self) -> MutexGuard<'_, Netlink> {
+        self.netlink.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Qdisc {
     fn drop(&mut self) {
         let _alone = qdiscs();
-        if self.made && self.is_used().is_ok_and(|used| !used) {
-            let mut message = self.message(CLSACT, "clsact");
-            message.header.handle = CLSACT_HANDLE;
+        if self.made {
             // One that somebody else removed meanwhile is gone all the same.
-            let _ = self.request(RouteNetlinkMessage::DelQueueDiscipline(message), NLM_F_ACK);
+            let _ = remove_clsact_if_empty(&mut self.netlink(), self.place.1);
         }
     }
 }
@@ -97,15 +65,15 @@ impl Drop for Qdisc {
 /// Our filter; dropping it removes it.
 pub(crate) struct Filter {
     qdisc: Arc<Qdisc>,
-    parent: TcHandle,
+    direction: Direction,
     handle: u32,
     priority: u32,
 }
 
-fn hook(ifindex: i32, point: u32) -> bpf_tc_hook {
+fn hook(ifindex: u32, point: u32) -> bpf_tc_hook {
     bpf_tc_hook {
         sz: size_of::<bpf_tc_hook>() as libbpf_sys::size_t,
-        ifindex,
+        ifindex: ifindex as i32,
         attach_point: point,
         ..Default::default()
     }
@@ -113,18 +81,17 @@ fn hook(ifindex: i32, point: u32) -> bpf_tc_hook {
 
 impl Filter {
     pub(super) fn attach(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> io::Result<Self> {
-        let (point, parent) = match direction {
-            Direction::Ingress => (libbpf_sys::BPF_TC_INGRESS, INGRESS),
-            Direction::Egress => (libbpf_sys::BPF_TC_EGRESS, EGRESS),
+        let point = match direction {
+            Direction::Ingress => libbpf_sys::BPF_TC_INGRESS,
+            Direction::Egress => libbpf_sys::BPF_TC_EGRESS,
         };
-        let ifindex = ifindex as i32;
         let hook = hook(ifindex, point);
         let mut opts = bpf_tc_opts {
             sz: size_of::<bpf_tc_opts>() as libbpf_sys::size_t,
             prog_fd: program.as_raw_fd(),
             ..Default::default()
         };
-        // Nobody removes the qdisc before our filter is on it. The lock is let go before the qdisc may be.
+        // Nobody removes the qdisc before our filter is on it; the lock is let go before the qdisc may be.
         let mut known = qdiscs();
         let qdisc = Qdisc::of(&mut known, ifindex)?;
         // SAFETY: initialised hook and options; the kernel chooses handle and priority, which come back.
@@ -133,16 +100,15 @@ impl Filter {
         if attached != 0 {
             return Err(io::Error::from_raw_os_error(-attached));
         }
-        Ok(Self { qdisc, parent, handle: opts.handle, priority: opts.priority })
+        Ok(Self { qdisc, direction, handle: opts.handle, priority: opts.priority })
     }
 }
 
 impl Drop for Filter {
     fn drop(&mut self) {
-        let mut message = self.qdisc.message(self.parent, "bpf");
-        message.header.handle = self.handle.into();
-        message.header.info = self.priority << 16 | u32::from((libc::ETH_P_ALL as u16).to_be());
-        // A filter that is gone already is gone all the same.
-        let _ = self.qdisc.request(RouteNetlinkMessage::DelTrafficFilter(message), NLM_F_ACK);
+        // Nobody is left to hear of a failure, and a filter that is gone already is none.
+        let mut netlink = self.qdisc.netlink();
+        let ifindex = self.qdisc.place.1;
+        let _ = remove_clsact_filter(&mut netlink, ifindex, self.direction, self.handle, self.priority);
     }
 }

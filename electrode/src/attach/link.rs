@@ -3,10 +3,13 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::Direction;
+use crate::net::Direction;
 
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+
+/// In front of all others (BPF_F_BEFORE without a reference).
+const BPF_F_BEFORE: u32 = 1 << 3;
 
 fn create(program: BorrowedFd<'_>, ifindex: u32, kind: u32, flags: u32) -> io::Result<OwnedFd> {
     let opts = libbpf_sys::bpf_link_create_opts {
@@ -24,13 +27,14 @@ fn create(program: BorrowedFd<'_>, ifindex: u32, kind: u32, flags: u32) -> io::R
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// tcx link, last in line.
+/// tcx link. At egress it is first in line: a program in front that ends the line would let carriers leave as
+/// they are, and those behind still see every copy. At ingress it is last: whoever filters, filters first.
 pub(super) fn tcx(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> io::Result<OwnedFd> {
-    let kind = match direction {
-        Direction::Ingress => libbpf_sys::BPF_TCX_INGRESS,
-        Direction::Egress => libbpf_sys::BPF_TCX_EGRESS,
+    let (kind, flags) = match direction {
+        Direction::Ingress => (libbpf_sys::BPF_TCX_INGRESS, 0),
+        Direction::Egress => (libbpf_sys::BPF_TCX_EGRESS, BPF_F_BEFORE),
     };
-    create(program, ifindex, kind, 0)
+    create(program, ifindex, kind, flags)
 }
 
 /// XDP link in the given mode; there is one XDP program an interface.

@@ -13,13 +13,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::config::TcMechanism;
 use crate::error::{Error, Result};
-
-/// Direction of a TC program.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Ingress,
-    Egress,
-}
+use crate::net::Direction;
 
 /// A program on its hook; dropping it takes the program off.
 pub(crate) enum Attached {

@@ -17,6 +17,7 @@ use crate::words::GateState;
 
 /// How the gate is opened (U6).
 #[derive(Copy, Clone, Debug)]
+#[cfg_attr(not(feature = "ebpf"), expect(dead_code, reason = "sockets need nothing of it"))]
 pub(crate) struct Opening {
     pub state: GateState,
     pub epoch: Epoch,
@@ -46,6 +47,7 @@ pub struct Logged<'a> {
 
 /// A round as the kernel counts it (L1).
 #[derive(Copy, Clone, Debug)]
+#[cfg_attr(not(feature = "ebpf"), expect(dead_code, reason = "sockets need nothing of it"))]
 pub(crate) struct RoundSlot {
     pub epoch: Epoch,
     pub view: View,
@@ -113,8 +115,11 @@ pub(crate) trait FastPath: Send {
     /// L2: whose acks count.
     fn expect_incarnation(&mut self, peer: ReplicaId, incarnation: u32);
 
-    /// Where one packet goes that reaches several peers, and which of `targets` it reaches.
-    fn carrier(&self, targets: ReplicaSet) -> Option<(SocketAddr, ReplicaSet)>;
+    /// Where one packet goes that reaches several peers, if there is such a thing.
+    fn carrier(&self) -> Option<SocketAddr>;
+
+    /// Which of `targets` the carrier reaches now.
+    fn reached(&self, targets: ReplicaSet) -> ReplicaSet;
 
     /// Arms the doorbells; the caller looks once more before it sleeps.
     fn arm(&mut self, wake: Wake);

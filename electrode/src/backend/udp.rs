@@ -74,8 +74,12 @@ impl FastPath for Udp {
 
     fn expect_incarnation(&mut self, _: ReplicaId, _: u32) {}
 
-    fn carrier(&self, targets: ReplicaSet) -> Option<(SocketAddr, ReplicaSet)> {
-        self.multicast.map(|group| (group, targets))
+    fn carrier(&self) -> Option<SocketAddr> {
+        self.multicast
+    }
+
+    fn reached(&self, targets: ReplicaSet) -> ReplicaSet {
+        if self.multicast.is_some() { targets } else { ReplicaSet::EMPTY }
     }
 
     fn arm(&mut self, _: Wake) {}

@@ -29,10 +29,8 @@ pub(super) struct Follower {
     acks: Vec<Ack>,
     /// Highest commit number seen in a packet that passed F1 to F4.
     pub commit: OpNumber,
-    /// The gap that was reported last.
-    reported: Option<(OpNumber, OpNumber)>,
-    /// A gap to report: what is held and the first op of what has come.
-    gap: Option<OpNumber>,
+    /// Last missing op of the gap that was reported last.
+    reported: Option<OpNumber>,
     /// Batches dropped because too many waited, or cut across what is held.
     pub dropped: u64,
     /// F8: the last op that the caller has acknowledged in this opening, where that is the caller's business
@@ -84,7 +82,6 @@ impl Follower {
                 } else {
                     self.dropped += 1;
                 }
-                self.gap = Some(self.gap.map_or(header.first(), |first| first.min(header.first())));
                 Arrival::Done
             }
             // Batches keep their boundaries (L6), so this is no resend of ours.
@@ -146,20 +143,16 @@ impl Follower {
         self.acks.drain(..).map(move |ack| wire::prepare_ok(&ack.header, me, incarnation, ack.header.last()))
     }
 
-    /// A gap that has not been reported: (held, last missing op).
+    /// A gap that has not been reported: (held, last missing op). Looked for at every poll, for closing one
+    /// may show the next.
     pub fn take_gap(&mut self) -> Option<(OpNumber, OpNumber)> {
-        let first_seen = self.gap.take()?;
-        // Since then it may have closed, or moved.
-        let first_seen = self.early.first_key_value().map_or(first_seen, |(first, _)| OpNumber(*first));
-        if first_seen <= self.held.next() {
+        let (first, _) = self.early.first_key_value()?;
+        let missing = OpNumber(first - 1);
+        if missing <= self.held || self.reported == Some(missing) {
             return None;
         }
-        let gap = (self.held, OpNumber(first_seen.0 - 1));
-        if self.reported == Some(gap) {
-            return None;
-        }
-        self.reported = Some(gap);
-        self.reported
+        self.reported = Some(missing);
+        Some((self.held, missing))
     }
 }
 
@@ -229,6 +222,31 @@ mod tests {
     }
 
     #[test]
+    fn where_the_caller_acknowledges_only_durable_duplicates_are_answered() {
+        let mut f = Follower::new(Acks::ByCaller);
+        for op in 1..=3 {
+            f.take(&prepare(op, op, 0));
+        }
+        f.make_durable(OpNumber(2));
+        assert!(acked(&mut f).is_empty());
+        f.arrive(&prepare(2, 2, 0), b"");
+        f.arrive(&prepare(3, 3, 0), b"");
+        assert_eq!(acked(&mut f), [2], "an ack beyond does not swallow the one that may be sent");
+    }
+
+    #[test]
+    fn a_gap_behind_a_gap_is_reported_too() {
+        let mut f = Follower::default();
+        f.arrive(&prepare(2, 2, 0), b"");
+        f.arrive(&prepare(5, 5, 0), b"");
+        assert_eq!(f.take_gap(), Some((OpNumber(0), OpNumber(1))));
+        f.take(&prepare(1, 1, 0));
+        let (two, _) = f.next_early().unwrap();
+        f.take(&two);
+        assert_eq!(f.take_gap(), Some((OpNumber(2), OpNumber(4))));
+    }
+
+    #[test]
     fn a_gap_is_reported_once() {
         let mut f = Follower::default();
         f.arrive(&prepare(3, 3, 0), b"");
@@ -244,23 +262,6 @@ mod tests {
             f.take(&prepare(op, op, op));
         }
         assert_eq!(acked(&mut f), [1, 2, 3]);
-    }
-
-    #[test]
-    fn where_the_caller_acknowledges_only_durable_duplicates_are_answered() {
-        let mut f = Follower::new(Acks::ByCaller);
-        for op in 1..=3 {
-            f.take(&prepare(op, op, 0));
-        }
-        f.arrive(&prepare(1, 1, 0), b"");
-        assert!(acked(&mut f).is_empty());
-        f.make_durable(OpNumber(2));
-        f.arrive(&prepare(2, 2, 0), b"");
-        f.arrive(&prepare(3, 3, 0), b"");
-        assert_eq!(acked(&mut f), [2]);
-        f.restart(OpNumber(3));
-        f.arrive(&prepare(2, 2, 0), b"");
-        assert!(acked(&mut f).is_empty(), "another opening");
     }
 
     #[test]

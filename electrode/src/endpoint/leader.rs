@@ -48,6 +48,8 @@ pub(super) struct Leader {
     independent: usize,
     acked: [OpNumber; abi::MEMBERS_MAX],
     epoch: Epoch,
+    /// Last op broadcast in this opening: nobody can hold more.
+    sent: OpNumber,
 }
 
 impl Leader {
@@ -55,18 +57,37 @@ impl Leader {
         *self = Self { epoch, ..Self::default() };
     }
 
-    /// L1: slot reuse needs room in the window.
-    pub fn has_room(&self, last: OpNumber, window: u32) -> bool {
-        self.rounds.front().is_none_or(|oldest| last.0 < oldest.round.first.0 + u64::from(window))
+    /// Why a round cannot begin now, if so.
+    pub fn obstacle(&self, round: &Round, window: u32) -> Option<&'static str> {
+        let oldest = self.rounds.front()?;
+        if (self.independent > 0) != round.independent {
+            return Some("independent and cumulative rounds do not mix while any is in flight");
+        }
+        // L1: a slot is reused only when its round is over.
+        let slot = |op: OpNumber| op.0 % u64::from(window);
+        let taken = if round.independent {
+            self.rounds.iter().any(|r| slot(r.round.last) == slot(round.last))
+        } else {
+            round.last.0 >= oldest.round.first.0 + u64::from(window)
+        };
+        if taken {
+            return Some("the quorum window is full: wait for rounds to complete, or raise `quorum_window`");
+        }
+        let newest = self.rounds.back().map_or(OpNumber(0), |r| r.round.last);
+        (!round.independent && round.first <= newest).then_some("cumulative rounds come in order")
     }
 
     pub fn begin(&mut self, round: Round) {
         self.independent += usize::from(round.independent);
+        self.sent = self.sent.max(round.last);
         self.rounds.push_back(InFlight { round, votes: ReplicaSet::EMPTY });
     }
 
     /// An ack that passed L2's checks in user space.
     pub fn on_ack(&mut self, peer: ReplicaId, header: &Header) {
+        if header.last() > self.sent {
+            return;
+        }
         let acked = &mut self.acked[peer.index()];
         *acked = (*acked).max(header.last());
         if self.independent > 0 {
@@ -89,8 +110,8 @@ impl Leader {
             return;
         }
         let mut acked = [OpNumber(0); abi::MEMBERS_MAX];
-        for peer in 0..members {
-            acked[peer] = self.acked(path, ReplicaId(peer as u8));
+        for (peer, acked) in acked.iter_mut().enumerate().take(members) {
+            *acked = self.acked(path, ReplicaId(peer as u8));
         }
         while let Some(InFlight { round, .. }) = self.rounds.front() {
             let holders = round.voters.iter().filter(|p| acked[p.index()] >= round.last).count();
@@ -227,7 +248,27 @@ mod tests {
         let mut leader = Leader::default();
         leader.restart(Epoch(1));
         leader.begin(round(1, 1, false));
-        assert!(leader.has_room(OpNumber(16), 16));
-        assert!(!leader.has_room(OpNumber(17), 16));
+        assert_eq!(leader.obstacle(&round(16, 1, false), 16), None);
+        assert!(leader.obstacle(&round(17, 1, false), 16).unwrap().contains("window"));
+        assert!(leader.obstacle(&round(1, 1, false), 16).unwrap().contains("order"));
+        assert!(leader.obstacle(&round(2, 1, true), 16).unwrap().contains("mix"));
+    }
+
+    #[test]
+    fn independent_rounds_share_no_slot() {
+        let mut leader = Leader::default();
+        leader.restart(Epoch(1));
+        leader.begin(round(21, 1, true));
+        assert!(leader.obstacle(&round(5, 1, true), 16).unwrap().contains("window"));
+        assert_eq!(leader.obstacle(&round(6, 1, true), 16), None);
+    }
+
+    #[test]
+    fn an_ack_for_what_was_never_sent_is_ignored() {
+        let mut leader = Leader::default();
+        leader.restart(Epoch(1));
+        leader.begin(round(1, 1, false));
+        leader.on_ack(ReplicaId(1), &ack(1 << 40, 0, 1));
+        assert!(completed(&mut leader).is_empty());
     }
 }

@@ -9,8 +9,8 @@ use crate::backend::FastPath;
 use crate::backend::udp::{Udp, multicast_group};
 use crate::config::{Backend, EndpointConfig, UdpSend};
 use crate::error::{Error, Result};
+use crate::net::Interface;
 use crate::net::socket::{BatchSocket, Calls};
-use crate::net::{Interface, is_local};
 use crate::stats::Stats;
 use crate::types::{Epoch, OpNumber, ReplicaId, View};
 use crate::wire::Origin;
@@ -91,6 +91,7 @@ impl Endpoint {
             last_batch: LastBatch::default(),
             incarnations,
             commit_told: OpNumber(0),
+            last_events: 0,
             last_leader_ns: 0,
             stats: Stats::default(),
         })
@@ -116,20 +117,22 @@ fn ebpf(
     payload_bytes_max: usize,
 ) -> Result<(Box<dyn FastPath>, Choice)> {
     use crate::backend::ebpf::{Ebpf, carrier_address};
+    use crate::net::is_local;
 
     let unavailable = |reason: String, hint: &str| Error::Unavailable { reason, hint: hint.into() };
-    if let Some(missing) = crate::probe::missing() {
-        return Err(missing);
-    }
-    if !interface.ethernet {
-        let reason = format!("{} carries no Ethernet frames", interface.name);
-        return Err(unavailable(reason, "use an Ethernet-like interface, or backend udp"));
-    }
+    // First what no privilege changes.
     if let Some(local) = config.peers().iter().map(|p| config.members[p.index()]).find(|m| is_local(m.ip())) {
         return Err(unavailable(
             format!("member {local} is on this host, whose own traffic meets no hook"),
             "put members in network namespaces (paxos-demo cluster does), or use backend udp",
         ));
+    }
+    if !interface.ethernet {
+        let reason = format!("{} carries no Ethernet frames", interface.name);
+        return Err(unavailable(reason, "use an Ethernet-like interface, or backend udp"));
+    }
+    if let Some(missing) = crate::probe::missing() {
+        return Err(missing);
     }
     let cookie = socket.socket().cookie().map_err(Error::io("SO_COOKIE"))?;
     multicast_options(socket, config.addr().ip(), interface)?;
@@ -142,10 +145,7 @@ fn ebpf(
 
 #[cfg(not(feature = "ebpf"))]
 fn ebpf(_: &EndpointConfig, _: &Interface, _: &BatchSocket, _: usize) -> Result<(Box<dyn FastPath>, Choice)> {
-    Err(Error::Unavailable {
-        reason: "this build has no kernel programs".into(),
-        hint: "build with feature `ebpf` (the default), which needs clang and libelf".into(),
-    })
+    Err(crate::probe::missing().expect("a build without kernel programs misses them"))
 }
 
 /// Multicast leaves by the endpoint's interface, far enough, and does not come back.

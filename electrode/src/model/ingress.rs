@@ -182,7 +182,9 @@ impl Run {
         let config = &kernel.config;
         if !kernel.plants.source_unchecked {
             let leader = ReplicaId(u8::try_from(config.leader).unwrap_or(u8::MAX));
-            rules::admit_leader(leader, &config.members, self.header().sender, self.datagram().from)?;
+            let expected =
+                |id: ReplicaId| u32::try_from(kernel.control.incarnation[id.index()]).unwrap_or_default();
+            rules::admit_leader(leader, &config.members, expected, self.header(), self.datagram().from)?;
         }
         self.verify_checksum()?;
         Ok(At::StoreLastLeader)
@@ -200,7 +202,7 @@ impl Run {
         }
         self.verify_checksum()?;
         rules::admit_leader_epoch(self.gate.epoch, self.header().leader_epoch())?;
-        Ok(At::Vote(vote::At::LoadAcked))
+        Ok(At::Vote(vote::At::LoadVote))
     }
 
     /// Step 10. The whole datagram at once; the C program may sum a Prepare's payload while it copies it,

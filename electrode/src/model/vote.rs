@@ -1,7 +1,7 @@
 //! A PrepareOk meets the quorum rounds: L2, L3.
 //!
-//! First the sender's cumulative maximum, which is what commit is recounted from (L4), then its bit in
-//! the round, which is the hint that wakes user space.
+//! Once it is known that the op was sent at all: first the sender's cumulative maximum, which is what commit
+//! is recounted from (L4), then its bit in the round, which is the hint that wakes user space.
 
 use super::ingress::{self, Next, Run};
 use super::{Kernel, Round, swap};
@@ -12,10 +12,10 @@ use crate::types::{OpNumber, ReplicaSet, View};
 /// Steps of a vote; `tries` counts the compare-and-swaps left.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum At {
-    LoadAcked,
-    SwapAcked { expected: u64, tries: u32 },
     LoadVote,
     ReadRound { vote: u64 },
+    LoadAcked { round: RoundState },
+    SwapAcked { round: RoundState, expected: u64, tries: u32 },
     ReadVoters { round: RoundState },
     SwapVote { round: RoundState, tries: u32 },
     LoadQuorumBell,
@@ -31,17 +31,17 @@ impl At {
 impl Run {
     pub(super) fn vote(&mut self, at: At, kernel: &mut Kernel) -> Next {
         match at {
-            At::LoadAcked => {
+            At::LoadAcked { round } => {
                 let sender = usize::from(self.header().sender);
-                self.merge_acked(kernel.control.acked[sender], kernel.params.swap_tries)
+                self.merge_acked(round, kernel.control.acked[sender], kernel.params.swap_tries)
             }
-            At::SwapAcked { expected, tries } => {
+            At::SwapAcked { round, expected, tries } => {
                 let sender = usize::from(self.header().sender);
                 let merged = rules::merge_max(expected, self.gate.epoch, self.header().last());
                 let merged = merged.expect("only a greater word is swapped in");
                 match swap(&mut kernel.control.acked[sender], expected, merged) {
-                    Ok(()) => At::LoadVote.next(),
-                    Err(found) => self.merge_acked(found, tries),
+                    Ok(()) => At::ReadVoters { round }.next(),
+                    Err(found) => self.merge_acked(round, found, tries),
                 }
             }
             At::LoadVote => At::ReadRound { vote: self.round(kernel).vote }.next(),
@@ -56,7 +56,10 @@ impl Run {
                     voters: ReplicaSet::EMPTY,
                     threshold: 0,
                 };
-                At::ReadVoters { round: state }.next()
+                if !rules::was_sent(vote, state.op, self.gate.epoch, self.header().last()) {
+                    return Err(Verdict::DropVoteStale);
+                }
+                At::LoadAcked { round: state }.next()
             }
             At::ReadVoters { round: state } => {
                 let round = self.round(kernel);
@@ -90,11 +93,11 @@ impl Run {
         }
     }
 
-    fn merge_acked(&self, found: u64, tries: u32) -> Next {
+    fn merge_acked(&self, round: RoundState, found: u64, tries: u32) -> Next {
         match rules::merge_max(found, self.gate.epoch, self.header().last()) {
-            None => At::LoadVote.next(),
+            None => At::ReadVoters { round }.next(),
             Some(_) if tries == 0 => Err(Verdict::PassContended),
-            Some(_) => At::SwapAcked { expected: found, tries: tries - 1 }.next(),
+            Some(_) => At::SwapAcked { round, expected: found, tries: tries - 1 }.next(),
         }
     }
 

@@ -5,10 +5,34 @@ use std::net::IpAddr;
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{
+    LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+};
+use serde::{Deserialize, Serialize};
 
 use super::Netlink;
 use crate::error::{Error, Result};
+
+/// Where on an interface an XDP program sits.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum XdpMode {
+    /// In the driver.
+    Native,
+    /// Behind it, in the stack.
+    Generic,
+    /// On the card.
+    Offloaded,
+}
+
+/// An XDP program that is on an interface, anybody's.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct XdpProgram {
+    /// Where it sits.
+    pub mode: XdpMode,
+    /// Its id, as `bpftool prog` lists it.
+    pub id: u32,
+}
 
 /// A network interface of this namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +49,10 @@ pub struct Interface {
     pub loopback: bool,
     /// Kind of a software device (`veth`, `bridge`, ...); `None` for hardware.
     pub kind: Option<String>,
+    /// It is switched on.
+    pub up: bool,
+    /// XDP programs that are on it: one, or one a mode.
+    pub xdp: Vec<XdpProgram>,
 }
 
 impl Interface {
@@ -51,6 +79,8 @@ impl Interface {
             ethernet: link.header.link_layer_type == LinkLayerType::Ether,
             loopback: link.header.link_layer_type == LinkLayerType::Loopback,
             kind: None,
+            up: link.header.flags.contains(LinkFlags::Up),
+            xdp: Vec::new(),
         };
         for attribute in link.attributes {
             match attribute {
@@ -58,15 +88,21 @@ impl Interface {
                 LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
                 LinkAttribute::LinkInfo(infos) => {
                     interface.kind = infos.into_iter().find_map(|info| match info {
-                        LinkInfo::Kind(InfoKind::Veth) => Some("veth".into()),
-                        LinkInfo::Kind(kind) => Some(format!("{kind:?}").to_lowercase()),
+                        LinkInfo::Kind(kind) => Some(kind.to_string()),
                         _ => None,
                     });
                 }
+                LinkAttribute::Xdp(parts) => interface.xdp = xdp_programs(&parts),
                 _ => {}
             }
         }
         interface
+    }
+
+    /// Why TC is the hook for an interface by its nature, if it is: virtual devices rebuild every packet for
+    /// XDP, so that TC is the faster hook where there is no hardware.
+    pub(crate) fn prefers_tc(&self) -> Option<String> {
+        self.kind.as_deref().map(|kind| format!("{} is a virtual device ({kind})", self.name))
     }
 
     /// The interface that carries `addr`, or the one that is named, which must carry it too.
@@ -118,7 +154,55 @@ fn holders(addr: IpAddr) -> Result<Vec<u32>> {
         .collect())
 }
 
-/// Whether packets to `addr` stay on this host: they go over `lo` and meet no hook elsewhere.
-pub(crate) fn is_local(addr: IpAddr) -> bool {
-    addr.is_loopback() || Netlink::open().and_then(|mut n| n.route(addr)).is_ok_and(|r| r.local)
+/// The programs of an IFLA_XDP attribute. The kernel names the mode of a single one beside the id, and gives
+/// one id a mode where there are several.
+fn xdp_programs(parts: &[LinkXdp]) -> Vec<XdpProgram> {
+    let mut programs: Vec<_> = parts
+        .iter()
+        .filter_map(|part| match *part {
+            LinkXdp::DrvProgId(id) => Some(XdpProgram { mode: XdpMode::Native, id }),
+            LinkXdp::SkbProgId(id) => Some(XdpProgram { mode: XdpMode::Generic, id }),
+            LinkXdp::HwProgId(id) => Some(XdpProgram { mode: XdpMode::Offloaded, id }),
+            _ => None,
+        })
+        .collect();
+    if programs.is_empty() {
+        let mode = parts.iter().find_map(|part| match part {
+            LinkXdp::Attached(XdpAttached::Driver) => Some(XdpMode::Native),
+            LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(XdpMode::Generic),
+            LinkXdp::Attached(XdpAttached::Hardware) => Some(XdpMode::Offloaded),
+            _ => None,
+        });
+        let id = parts.iter().find_map(|part| match part {
+            LinkXdp::ProgId(id) if *id != 0 => Some(*id),
+            _ => None,
+        });
+        programs.extend(mode.zip(id).map(|(mode, id)| XdpProgram { mode, id }));
+    }
+    programs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_there_and_told_from_ethernet() {
+        let all = Interface::all().unwrap();
+        let lo = all.iter().find(|i| i.name == "lo").expect("every namespace has lo");
+        assert!(lo.loopback && !lo.ethernet);
+        assert_eq!(lo.prefers_tc(), None);
+    }
+
+    #[test]
+    fn xdp_programs_are_found_in_either_form() {
+        let one = [LinkXdp::Attached(XdpAttached::Driver), LinkXdp::ProgId(7)];
+        assert_eq!(xdp_programs(&one), [XdpProgram { mode: XdpMode::Native, id: 7 }]);
+        let both = [LinkXdp::Attached(XdpAttached::Multiple), LinkXdp::SkbProgId(8), LinkXdp::DrvProgId(9)];
+        assert_eq!(
+            xdp_programs(&both),
+            [XdpProgram { mode: XdpMode::Generic, id: 8 }, XdpProgram { mode: XdpMode::Native, id: 9 }]
+        );
+        assert_eq!(xdp_programs(&[LinkXdp::Attached(XdpAttached::None)]), []);
+    }
 }

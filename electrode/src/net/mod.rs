@@ -1,13 +1,24 @@
 //! What the kernel's own tables say: interfaces, routes, neighbours. No address is configured twice.
 
+mod filters;
 mod interface;
 mod netlink;
 #[cfg(feature = "ebpf")]
 mod next_hop;
 pub(crate) mod socket;
 
-pub use interface::Interface;
-pub(crate) use interface::is_local;
+#[cfg(feature = "ebpf")]
+mod tables;
+mod xdp_features;
+
+pub use filters::Direction;
+pub(crate) use filters::{ClsactFilter, clsact_filters};
+#[cfg(feature = "ebpf")]
+pub(crate) use filters::{remove_clsact_filter, remove_clsact_if_empty};
+pub use interface::{Interface, XdpMode, XdpProgram};
 pub(crate) use netlink::Netlink;
 #[cfg(feature = "ebpf")]
 pub(crate) use next_hop::{NextHops, Watcher};
+#[cfg(feature = "ebpf")]
+pub(crate) use tables::is_local;
+pub(crate) use xdp_features::native_xdp;

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use netlink_packet_route::RouteNetlinkMessage;
 
 use super::Netlink;
-use super::netlink::{Neighbour, neighbour_of};
+use super::tables::{Neighbour, neighbour_of};
 use crate::error::{Error, Result};
 
 const RTNLGRP_LINK: u32 = 1;

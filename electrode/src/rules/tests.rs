@@ -58,20 +58,23 @@ fn f3_only_our_view() {
 }
 
 #[test]
-fn f4_only_the_leader_and_only_from_its_home() {
+fn f4_only_the_leader_only_from_its_home_and_only_in_its_known_life() {
     let members = members();
-    let admitted = |sender, from: &str| admit_leader(ReplicaId(1), &members, sender, from.parse().unwrap());
-    assert_eq!(admitted(1, "10.0.0.2:9000"), Ok(()));
-    assert_eq!(admitted(1, "[::ffff:10.0.0.2]:9000"), Ok(()));
+    let admitted = |sender: u8, from: &str, expected: u32| {
+        let header = ack(sender, 1, 0);
+        admit_leader(ReplicaId(1), &members, |_| expected, &header, from.parse().unwrap())
+    };
+    let life = ack(1, 1, 0).incarnation.get();
+    assert_eq!(admitted(1, "10.0.0.2:9000", life), Ok(()));
+    assert_eq!(admitted(1, "[::ffff:10.0.0.2]:9000", life), Ok(()));
     for (sender, from) in
         [(0, "10.0.0.1:9000"), (1, "10.0.0.1:9000"), (1, "10.0.0.2:9001"), (0, "10.0.0.2:9000")]
     {
-        assert_eq!(admitted(sender, from), Err(Verdict::DropSource), "{sender} {from}");
+        assert_eq!(admitted(sender, from, life), Err(Verdict::DropSource), "{sender} {from}");
     }
-    assert_eq!(
-        admit_leader(ReplicaId(9), &members, 9, "10.0.0.2:9000".parse().unwrap()),
-        Err(Verdict::DropSource)
-    );
+    assert_eq!(admitted(1, "10.0.0.2:9000", life + 1), Err(Verdict::DropSource));
+    assert_eq!(admitted(1, "10.0.0.2:9000", 0), Err(Verdict::DropSource));
+    assert_eq!(admitted(9, "10.0.0.2:9000", life), Err(Verdict::DropSource));
 }
 
 #[test]

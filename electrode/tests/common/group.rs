@@ -37,9 +37,9 @@ pub fn open(fabric: &Fabric, n: usize, i: usize, adjust: &dyn Fn(&mut EndpointCo
 /// A leader (member 0) and its followers, gates open in view 0.
 pub fn group(fabric: &Fabric, n: usize, adjust: impl Fn(&mut EndpointConfig)) -> Vec<Endpoint> {
     let mut endpoints: Vec<_> = (0..n).map(|i| open(fabric, n, i, &adjust)).collect();
-    endpoints[0].lead(View(0), OpNumber(0)).unwrap();
+    endpoints[0].gate().lead(View(0), OpNumber(0)).unwrap();
     for follower in &mut endpoints[1..] {
-        follower.follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
+        follower.gate().follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
     }
     endpoints
 }

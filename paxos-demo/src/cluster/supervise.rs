@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use super::process::ReplicaProcess;
 use super::ready::{ReadyFile, ReadyGuard, ReadyReplica};
 use super::{Cluster, ClusterError, Spec, describe, serves};
-use crate::cli::ClusterArgs;
+use crate::cli::{BackendChoice, ClusterArgs};
 use crate::stop::Stop;
 
+/// A replica that dies again and again before it serves is started ever more rarely, down to this.
+const RESTART_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How often the children are looked after.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -50,10 +52,12 @@ fn greet(cluster: &Cluster) -> Result<(), ClusterError> {
     }
     let statuses = cluster.statuses(Duration::from_secs(1))?;
     if let Some(status) = statuses.iter().flatten().next() {
-        let hook = if status.node.hook.is_empty() { "" } else { ", hook " };
-        println!("Backend {}{hook}{}", status.node.backend, status.node.hook);
-        if let Some(reason) = &status.node.fallback {
-            println!("Not eBPF, because {reason}");
+        let node = &status.node;
+        if node.backend == BackendChoice::Ebpf.as_str() {
+            println!("Backend ebpf, hook {}", node.hook);
+        } else {
+            let because = |reason: &String| format!(", because {reason}");
+            println!("Backend {}{}", node.backend, node.fallback.as_ref().map_or_else(String::new, because));
         }
     }
     println!("{} replicas serve. Talk to any of them:", cluster.spec.replicas);
@@ -80,6 +84,8 @@ struct Supervisor {
     down: Vec<Option<Down>>,
     /// Started, but not serving yet.
     joining: Vec<bool>,
+    /// How often a replica has died since it last served.
+    deaths: Vec<u32>,
 }
 
 impl Supervisor {
@@ -91,6 +97,7 @@ impl Supervisor {
             restart_after,
             down: vec![None; count],
             joining: vec![false; count],
+            deaths: vec![0; count],
         }
     }
 
@@ -124,8 +131,10 @@ impl Supervisor {
         eprintln!("Replica {id} ended with {status}; it said:\n{}", process.log_tail());
         self.cluster.replicas[id] = None;
         self.joining[id] = false;
+        let doubled = 1 << self.deaths[id].min(16);
+        self.deaths[id] += 1;
         self.down[id] = Some(match self.restart_after {
-            Some(pause) => Down::Until(Instant::now() + pause),
+            Some(pause) => Down::Until(Instant::now() + pause.max((pause * doubled).min(RESTART_PAUSE_MAX))),
             None => Down::ForGood,
         });
         self.write_ready_file()
@@ -140,6 +149,7 @@ impl Supervisor {
         for (id, status) in statuses.iter().enumerate() {
             if self.joining[id] && status.as_ref().is_some_and(serves) {
                 self.joining[id] = false;
+                self.deaths[id] = 0;
                 println!("Replica {id} serves again ({})", describe(&statuses));
                 self.write_ready_file()?;
             }

@@ -114,7 +114,7 @@ fn validate(text: &str, raw: Raw) -> Result<ClusterConfig, ConfigError> {
             format!(
                 "log_slots = {log_slots} of payload_bytes_max = {payload_bytes_max} take {} MiB; a replica's log may \
                  take {} MiB of locked memory",
-                u64::from(log_slots) * slot_bytes >> 20,
+                (u64::from(log_slots) * slot_bytes) >> 20,
                 LOG_BYTES_MAX >> 20
             ),
         );
@@ -235,6 +235,9 @@ fn check_timeouts(timeouts: &Timeouts) -> Result<(), String> {
             return Err(format!("{name} = {value}: must be 1 to 600000 milliseconds"));
         }
     }
+    if timeouts.busy_poll_us > 10_000 {
+        return Err(format!("busy_poll_us = {}: must be 0 to 10000 microseconds", timeouts.busy_poll_us));
+    }
     if timeouts.client_retry_ms > timeouts.request_timeout_ms {
         return Err(format!(
             "client_retry_ms = {} exceeds request_timeout_ms = {}: no request would ever be sent again",
@@ -253,6 +256,7 @@ pub(super) fn write(config: &ClusterConfig) -> String {
         heartbeat_interval_ms,
         client_retry_ms,
         request_timeout_ms,
+        busy_poll_us,
     } = config.timeouts;
     let batching = match config.batching {
         Batching::One => "one",
@@ -278,7 +282,8 @@ pub(super) fn write(config: &ClusterConfig) -> String {
          commit_notice_delay_ms = {commit_notice_delay_ms}\n\
          heartbeat_interval_ms = {heartbeat_interval_ms}\n\
          client_retry_ms = {client_retry_ms}\n\
-         request_timeout_ms = {request_timeout_ms}\n",
+         request_timeout_ms = {request_timeout_ms}\n\
+         busy_poll_us = {busy_poll_us}\n",
         config.group, config.durability, config.log_slots, config.payload_bytes_max, config.quorum_window,
     );
     for (index, address) in config.replicas.iter().enumerate() {

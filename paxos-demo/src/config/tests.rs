@@ -137,6 +137,7 @@ fn timeouts_are_bounded_and_consistent() {
         Timeouts { resend_timeout_ms: 7, ..Timeouts::default() }
     );
     assert!(refusal(&with("resend_timeout_ms = 0")).1.contains("resend_timeout_ms = 0"));
+    assert!(refusal(&with("busy_poll_us = 20000")).1.contains("0 to 10000"));
     assert!(refusal(&with("request_timeout_ms = 10")).1.contains("exceeds request_timeout_ms"));
     assert_eq!(refusal(&with("heartbeat_interval_ms = 9000000")).0, 17);
 }

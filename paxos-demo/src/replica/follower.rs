@@ -18,16 +18,16 @@ pub(super) struct Follower {
     commit_heard: OpNumber,
     /// Highest op known to exist. Beyond the log: something is missing.
     exists: OpNumber,
-    /// Last op asked for; once it arrives, the next question is due.
+    /// Last op asked for; once it arrives, the next question is due. 0: no question is open.
     asked_upto: OpNumber,
-    /// When to ask (again).
+    /// When to ask (again), unless there is progress.
     ask_at: u64,
     /// Current time between two questions without an answer.
     retry_ns: u64,
     /// Every member holds this op: the log may forget what is applied of it.
     stable: OpNumber,
-    /// Oldest op that the leader can send, if it said that it cannot send what was asked for.
-    leader_oldest: OpNumber,
+    /// The leader said that its log begins here, later than what this one misses; and where this log ended.
+    refused: Option<(OpNumber, OpNumber)>,
 }
 
 impl Follower {
@@ -40,7 +40,7 @@ impl Follower {
             ask_at: NEVER,
             retry_ns,
             stable: OpNumber(0),
-            leader_oldest: OpNumber(0),
+            refused: None,
         }
     }
 
@@ -74,35 +74,26 @@ impl Replica {
             return self.stop(error.into());
         }
         self.counters.batches_logged += 1;
-        follower.commit_heard = follower.commit_heard.max(commit);
-        follower.exists = follower.exists.max(follower.commit_heard);
         if follower.ask_at != NEVER {
-            // Progress: patience starts anew, and a completed answer asks for the next part at once.
-            follower.retry_ns = self.config.repair_retry_ns;
-            if last >= follower.asked_upto {
+            let answered = follower.asked_upto > OpNumber(0) && last >= follower.asked_upto;
+            if answered || last >= follower.exists {
                 self.ask_for_missing();
+            } else {
+                // It flows: a long log is handed over in parts, an answer comes in many packets.
+                follower.retry_ns = self.config.repair_retry_ns;
+                follower.ask_at = self.now + follower.retry_ns;
             }
         }
-        self.apply_heard();
+        self.hear_commit(commit);
     }
 
     /// The highest commit number heard from the view's leader.
     pub fn on_commit(&mut self, view: View, commit: OpNumber) {
-        let Role::Follower(follower) = &mut self.role else {
-            self.counters.ignored += 1;
-            return;
-        };
-        if view != self.view {
+        if view != self.view || !matches!(self.role, Role::Follower(_)) {
             self.counters.ignored += 1;
             return;
         }
-        follower.commit_heard = follower.commit_heard.max(commit);
-        if commit > self.log.last_op() && commit > follower.exists {
-            follower.exists = commit;
-            // The Prepare may just have been overtaken: give it a moment.
-            follower.ask_at = follower.ask_at.min(self.now + follower.retry_ns);
-        }
-        self.apply_heard();
+        self.hear_commit(commit);
     }
 
     /// Ops `have + 1 ..= seen` are missing: something later has arrived.
@@ -134,12 +125,12 @@ impl Replica {
 
     /// The leader says that it no longer has what was asked for. That may answer a late copy of an old
     /// question, and what is missing here may be in the kernel's log, not yet handed over. So it is the end
-    /// only if it still holds at the next tick, by when the fast path has handed over what it had.
+    /// only if nothing comes for a while.
     pub(super) fn on_log_truncated(&mut self, from: ReplicaId, oldest: OpNumber) {
         let by_leader = from == self.leader();
         match &mut self.role {
             Role::Follower(follower) if by_leader && self.log.last_op().next() < oldest => {
-                follower.leader_oldest = follower.leader_oldest.max(oldest);
+                follower.refused = Some((oldest, self.log.last_op()));
                 follower.ask_at = follower.ask_at.min(self.now + self.config.repair_retry_ns);
             }
             _ => self.counters.ignored += 1,
@@ -149,8 +140,9 @@ impl Replica {
     pub(super) fn follower_tick(&mut self) {
         let Role::Follower(follower) = &mut self.role else { return };
         if self.now >= follower.ask_at {
-            let oldest = follower.leader_oldest;
-            if self.log.last_op().next() < oldest {
+            if let Some((oldest, end)) = follower.refused.take()
+                && end == self.log.last_op()
+            {
                 let reason = Refusal::LogTruncated { oldest };
                 return self.stop(Fatal::TurnedAway { by: self.leader(), reason });
             }
@@ -165,7 +157,7 @@ impl Replica {
         let Role::Follower(follower) = &mut self.role else { return };
         if follower.exists <= have {
             follower.ask_at = NEVER;
-            follower.asked_upto = have;
+            follower.asked_upto = OpNumber(0);
             follower.retry_ns = self.config.repair_retry_ns;
             return;
         }
@@ -176,9 +168,15 @@ impl Replica {
         self.outbox.send(leader, PeerMessage::NeedPrepares { view: self.view, have, upto });
     }
 
-    /// Applies what is both committed and held (F10).
-    fn apply_heard(&mut self) {
-        let Role::Follower(follower) = &self.role else { return };
+    /// Applies what is both committed and held (F10). What is committed and not held is missing.
+    fn hear_commit(&mut self, commit: OpNumber) {
+        let Role::Follower(follower) = &mut self.role else { return };
+        follower.commit_heard = follower.commit_heard.max(commit);
+        follower.exists = follower.exists.max(follower.commit_heard);
+        if follower.exists > self.log.last_op() && follower.ask_at == NEVER {
+            // The Prepare may just have been overtaken, or wait in the kernel's log: give it a moment.
+            follower.ask_at = self.now + follower.retry_ns;
+        }
         let commit = follower.commit_heard.min(self.log.last_op());
         if commit > self.commit {
             let stable = follower.stable;

@@ -1,13 +1,14 @@
 //! How a group forms, and who may join it.
 //!
-//! Every replica says Hello to every other until it is welcomed. The leader of view 0 opens its gate once it
-//! knows a quorum; a follower opens as soon as it knows the leader's incarnation. Members that come later
+//! Every replica says Hello to every other until it is welcomed. The leader of view 0 opens its gate once a
+//! quorum has welcomed this life of it; a follower opens as soon as it knows the leader's incarnation. Members that come later
 //! are added as they come.
 //!
 //! **A restarted replica stays out.** What it had acknowledged is lost, so it must not be counted as if it
 //! held it; until recovery exists it is refused. What matters is each pair of leader and follower: a leader
 //! that is open remembers its followers, and a follower remembers its leader (L11: a restarted leader never
-//! leads its view again). A leader that restarts and meets a quorum of followers of which none has met its
+//! leads its view again): it welcomes no other life, its kernel hears none (F4), and a Welcome names the life
+//! that it is for. A leader that restarts and is welcomed by a quorum of followers of which none has met its
 //! earlier life would not be caught; that takes members that were never up before. Against the likelier
 //! form of it, some of them being slow to answer, the leader waits `formation_wait_ns` for all members before
 //! it is content with a quorum. Persisted state closes the rest (D6).
@@ -54,10 +55,6 @@ impl Formation {
 
     pub(super) fn deadline(&self) -> u64 {
         self.hello_at.min(self.open_at)
-    }
-
-    fn known(&self) -> usize {
-        self.incarnations.iter().filter(|incarnation| **incarnation != 0).count()
     }
 
     /// True the first time for each member.
@@ -177,14 +174,16 @@ impl Replica {
         if !matches!(self.role, Role::Forming) {
             return;
         }
-        let (leader, known) = (self.leader(), self.formation.known());
+        // A Welcome echoes this life; a Hello may have been meant for an earlier one, whose acks its sender
+        // still remembers.
+        let (leader, welcomed) = (self.leader(), self.formation.welcomed_by.len());
         if leader != self.config.me {
             if self.formation.incarnation(leader).is_some() {
                 self.open_gate(GateRole::Follow);
             }
-        } else if known == self.config.members {
+        } else if welcomed == self.config.members {
             self.open_gate(GateRole::Lead);
-        } else if known >= self.config.quorum() {
+        } else if welcomed >= self.config.quorum() {
             if self.formation.open_at == NEVER {
                 self.formation.open_at = self.now + self.config.formation_wait_ns;
             }

@@ -11,8 +11,8 @@
 //! until something happens or [`Replica::next_deadline`]. Time is in nanoseconds from any origin.
 //!
 //! What the fast path does (rules.md) is not repeated here: followers' acknowledgements, their order and the
-//! count of a quorum arrive as facts. What is left is Viewstamped Replication: [`leader`] turns requests into
-//! ops, [`follower`] applies what the leader ordered, [`formation`] finds the members. One file each; this
+//! count of a quorum arrive as facts. What is left is Viewstamped Replication: `leader` turns requests into
+//! ops, `follower` applies what the leader ordered, `formation` finds the members. One file each; this
 //! one holds what they share. Leader failure is not handled yet, but everything that depends on the view
 //! takes it from [`Replica::view`].
 

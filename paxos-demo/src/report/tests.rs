@@ -12,7 +12,7 @@ fn setting() -> Setting {
     }
 }
 
-fn run(backend: &str, repeat: usize, rps: f64) -> Run {
+pub(crate) fn run(backend: &str, repeat: usize, rps: f64) -> Run {
     Run {
         backend: backend.to_owned(),
         offloads: vec![],

@@ -34,8 +34,11 @@ pub enum ProtocolError {
     Malformed(String),
 }
 
-/// The first request in `input` and its length; `None` if it is not there as a whole yet.
-pub fn next_request(input: &[u8]) -> Result<Option<(Vec<&[u8]>, usize)>, ProtocolError> {
+/// A request's arguments and its length in bytes; `None` if it is not there as a whole yet.
+pub type Found<'a> = Result<Option<(Vec<&'a [u8]>, usize)>, ProtocolError>;
+
+/// The first request in `input`.
+pub fn next_request(input: &[u8]) -> Found<'_> {
     match input.first() {
         None => Ok(None),
         Some(b'*') => array(input),
@@ -43,13 +46,13 @@ pub fn next_request(input: &[u8]) -> Result<Option<(Vec<&[u8]>, usize)>, Protoco
     }
 }
 
-fn inline(input: &[u8]) -> Result<Option<(Vec<&[u8]>, usize)>, ProtocolError> {
+fn inline(input: &[u8]) -> Found<'_> {
     let Some((line, next)) = line(input, 0)? else { return Ok(None) };
     let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     Ok(Some((words.collect(), next)))
 }
 
-fn array(input: &[u8]) -> Result<Option<(Vec<&[u8]>, usize)>, ProtocolError> {
+fn array(input: &[u8]) -> Found<'_> {
     let Some((count, mut at)) = number(input, 1, ProtocolError::MultibulkLength)? else { return Ok(None) };
     let count = match usize::try_from(count) {
         Ok(count) if count <= ARGUMENTS_MAX => count,
@@ -73,6 +76,10 @@ fn array(input: &[u8]) -> Result<Option<(Vec<&[u8]>, usize)>, ProtocolError> {
         at = next + length + 2;
         if at > REQUEST_BYTES_MAX {
             return Err(ProtocolError::TooBig);
+        }
+        // The decoder does not look, and whatever is there would be lost.
+        if input.get(at - 2..at).is_some_and(|end| end != b"\r\n") {
+            return Err(ProtocolError::Malformed("an argument is longer than announced".to_owned()));
         }
     }
     if input.len() < at {

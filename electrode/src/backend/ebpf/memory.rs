@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use electrode_bpf::types::{__anon_8 as SlotHeader, elec_config, elec_control, elec_round};
 use libbpf_rs::{MapCore, MapHandle};
@@ -110,8 +110,6 @@ impl Control {
         durable;
         /// Time until which the gate may be used (F2).
         lease_ns;
-        /// Tests: the programs' clock.
-        virtual_now_ns;
         ring_at_op;
         ring_at_commit;
         ring_on_quorum;
@@ -178,7 +176,9 @@ impl Rounds {
     /// L1: invalidate, fill, publish. A program that still votes in the old round fails its swap.
     pub(super) fn begin(&self, round: &elec_round) {
         let op = round.op;
-        self.vote(op).store(0, Ordering::SeqCst);
+        self.vote(op).store(0, Ordering::Relaxed);
+        // What follows must not be seen before.
+        fence(Ordering::SeqCst);
         let slot = self.slot(op);
         // SAFETY: the vote word is invalid, so the programs read these fields only to find that their swap
         // fails; each is written as one aligned word.
@@ -213,6 +213,15 @@ pub(super) struct Slot<'a> {
 impl Slots {
     pub(super) fn new(map: MapHandle) -> Result<Self> {
         Mapping::new(map).map(Self)
+    }
+
+    /// Makes every slot older than any epoch, for when epochs wrap. No program writes: the gate is frozen and
+    /// a grace period over.
+    pub(super) fn forget_epochs(&self) {
+        for i in 0..self.0.len {
+            // SAFETY: an element starts with a slot header; nobody writes it now.
+            unsafe { (&raw mut (*self.0.element(i).cast::<SlotHeader>()).epoch).write_volatile(0) };
+        }
     }
 
     /// The slot of `op`, which the caller has seen published: op <= the tail of an acquired gate word and

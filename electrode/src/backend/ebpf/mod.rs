@@ -18,10 +18,10 @@ use self::memory::{Config, Control, Rounds, Slots};
 use self::object::{Object, address_bytes};
 use super::{FastPath, Logged, Opening, RoundSlot, Wake};
 use crate::abi::Verdict;
-use crate::attach::{self, Attached, Direction};
+use crate::attach::{self, Attached};
 use crate::config::{Acks, EndpointConfig, Hook, TcMechanism};
 use crate::error::{Error, Result};
-use crate::net::{Interface, NextHops, Watcher};
+use crate::net::{Direction, Interface, NextHops, Watcher};
 use crate::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
 use crate::words::{self, GateState, GateWord};
 
@@ -112,7 +112,7 @@ impl Ebpf {
         payload_bytes_max: usize,
     ) -> Result<Self> {
         let tc = match config.tc {
-            TcMechanism::Auto if crate::probe::kernel_at_least(6, 6) => TcMechanism::Tcx,
+            TcMechanism::Auto if crate::probe::kernel_at_least(crate::probe::TCX) => TcMechanism::Tcx,
             TcMechanism::Auto => TcMechanism::Clsact,
             chosen => chosen,
         };
@@ -162,7 +162,9 @@ impl Ebpf {
         ebpf._hooks.push(ingress);
         (ebpf.hook, ebpf.note) = (hook, note);
         if config.offloads.broadcast {
-            ebpf._hooks.push(attach::tc(object.tx.as_fd(), interface.index, Direction::Egress, tc)?);
+            let egress = attach::tc(object.tx.as_fd(), interface.index, Direction::Egress, tc)?;
+            // Dropped first: the ingress filter, which came first, takes the empty clsact qdisc along.
+            ebpf._hooks.insert(0, egress);
             let peers = config.peers().iter().map(|p| (p.index(), config.members[p.index()].ip())).collect();
             let sink = Arc::new(HopWords(Arc::clone(&ebpf.control)));
             ebpf._watcher = Some(Watcher::start(interface.index, peers, sink)?);
@@ -218,14 +220,13 @@ fn attach_ingress(
             let generic = wanted == Hook::XdpGeneric;
             Ok((wanted, attach::xdp(xdp_program.as_fd(), interface.index, generic)?, None))
         }
-        // veth rebuilds every packet for XDP; where there is no hardware, TC is the faster hook.
-        Hook::Auto if interface.kind.is_some() => {
-            let kind = interface.kind.as_deref().unwrap_or_default();
-            Ok((Hook::Tc, at_tc()?, Some(format!("{} is a virtual device ({kind})", interface.name))))
-        }
-        Hook::Auto => match attach::xdp(xdp_program.as_fd(), interface.index, false) {
-            Ok(attached) => Ok((Hook::Xdp, attached, None)),
-            Err(e) => Ok((Hook::Tc, at_tc()?, Some(e.to_string()))),
+        // `probe` foretells this choice.
+        Hook::Auto => match interface.prefers_tc() {
+            Some(reason) => Ok((Hook::Tc, at_tc()?, Some(reason))),
+            None => match attach::xdp(xdp_program.as_fd(), interface.index, false) {
+                Ok(attached) => Ok((Hook::Xdp, attached, None)),
+                Err(e) => Ok((Hook::Tc, at_tc()?, Some(e.to_string()))),
+            },
         },
     }
 }
@@ -283,6 +284,7 @@ impl FastPath for Ebpf {
         if opening.epoch < frozen.epoch {
             // The epoch wrapped: nothing that still runs may carry a number that comes again.
             grace::period()?;
+            self.slots.forget_epochs();
         }
         let control = &self.control;
         control.released().store(opening.tail.0, Ordering::Relaxed);
@@ -367,35 +369,36 @@ impl FastPath for Ebpf {
         self.control.incarnation(peer.index()).store(incarnation.into(), Ordering::Release);
     }
 
-    fn carrier(&self, targets: ReplicaSet) -> Option<(SocketAddr, ReplicaSet)> {
+    fn carrier(&self) -> Option<SocketAddr> {
+        self.broadcast.then_some(self.carrier)
+    }
+
+    fn reached(&self, targets: ReplicaSet) -> ReplicaSet {
         if !self.broadcast {
-            return None;
+            return ReplicaSet::EMPTY;
         }
-        let resolved: ReplicaSet = targets
-            .iter()
-            .filter(|p| self.control.next_hop(p.index()).load(Ordering::Relaxed) != 0)
-            .collect();
-        // One copy needs no clone: the socket does it as well.
-        (resolved.len() > 1).then_some((self.carrier, resolved))
+        targets.iter().filter(|p| self.control.next_hop(p.index()).load(Ordering::Relaxed) != 0).collect()
     }
 
     fn arm(&mut self, wake: Wake) {
+        // What rang before is looked for by the caller; left in the ring it would wake for ever. The ring is
+        // mapped: no system call.
+        let _ = self.bell.consume_raw();
         let control = &self.control;
         control.ring_at_op().store(wake.at_op.map_or(0, |op| op.0.max(1)), Ordering::Relaxed);
         control.ring_at_commit().store(wake.at_commit.map_or(0, |op| op.0.max(1)), Ordering::Relaxed);
         control.ring_on_quorum().store(wake.on_quorum.into(), Ordering::Relaxed);
         // Whoever logs, merges or votes after this sees the bell; what came before, the caller sees.
         fence(Ordering::SeqCst);
-        self.armed = true;
+        self.armed = wake != Wake::default();
     }
 
     fn disarm(&mut self) {
         if self.armed {
             self.arm(Wake::default());
-            self.armed = false;
-            // No system call: the ring is mapped. What rang is only that something did.
-            let _ = self.bell.consume_raw();
         }
+        // A program may have taken the bell before it was disarmed and ring only now.
+        let _ = self.bell.consume_raw();
     }
 
     fn bell(&self) -> Option<BorrowedFd<'_>> {
@@ -404,21 +407,25 @@ impl FastPath for Ebpf {
     }
 
     fn verdicts(&self) -> Result<Vec<(Verdict, u64)>> {
-        let per_cpu = self
-            .counters
-            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
-            .map_err(|e| Error::Kernel {
-                what: "read the counters".into(),
-                reason: e.to_string(),
-                hint: "CAP_BPF may have been dropped".into(),
-            })?
-            .unwrap_or_default();
-        let mut totals = [0u64; size_of::<elec_counters>() / 8];
-        for cpu in &per_cpu {
-            for (total, bytes) in totals.iter_mut().zip(cpu.chunks_exact(8)) {
-                *total += u64::from_ne_bytes(bytes.try_into().expect("chunks of eight"));
-            }
-        }
-        Ok(Verdict::ALL.iter().copied().zip(totals).collect())
+        sum_counters(&self.counters)
     }
+}
+
+/// The verdicts of a counter map, all CPUs together.
+pub(crate) fn sum_counters(counters: &MapHandle) -> Result<Vec<(Verdict, u64)>> {
+    let per_cpu = counters
+        .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
+        .map_err(|e| Error::Kernel {
+            what: "read the counters".into(),
+            reason: e.to_string(),
+            hint: "CAP_BPF may have been dropped".into(),
+        })?
+        .unwrap_or_default();
+    let mut totals = [0u64; size_of::<elec_counters>() / 8];
+    for cpu in &per_cpu {
+        for (total, bytes) in totals.iter_mut().zip(cpu.chunks_exact(8)) {
+            *total += u64::from_ne_bytes(bytes.try_into().expect("chunks of eight"));
+        }
+    }
+    Ok(Verdict::ALL.iter().copied().zip(totals).collect())
 }

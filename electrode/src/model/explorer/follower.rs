@@ -193,7 +193,12 @@ impl User for Ledger {
 /// A Prepare of `op` from the leader of `view`.
 fn packet(view: u64, kept: usize, op: u64) -> Vec<u8> {
     let sender = if view == 3 { 0 } else { 2 };
-    let leader = Origin { group: 7, config_hash: 0xfeed, sender: Some(ReplicaId(sender)), incarnation: 1 };
+    let leader = Origin {
+        group: 7,
+        config_hash: 0xfeed,
+        sender: Some(ReplicaId(sender)),
+        incarnation: 20 + u32::from(sender),
+    };
     let payload = ordered(view, kept, op);
     let batch = tests::prepare(view, op, op);
     let header = leader.prepare(&batch, OpNumber(0), ReplicaSet::all(3), payload.len() as u16);

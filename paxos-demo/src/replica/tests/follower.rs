@@ -108,6 +108,26 @@ fn a_commit_number_beyond_the_log_reveals_a_loss() {
     assert_eq!(questions(&drain(&mut replica)), []);
 }
 
+/// A long kernel log is handed over in parts, and its commit number with the first of them.
+#[test]
+fn what_is_still_being_handed_over_is_not_asked_for() {
+    let mut replica = following(3);
+    replica.on_commit(View(0), op(10));
+    for at in 1..=10 {
+        let now = at * 4 * MS;
+        log(&mut replica, now, at, 0);
+        replica.on_tick(now + 4 * MS - 1);
+        assert_eq!(questions(&drain(&mut replica)), []);
+    }
+    replica.on_tick(49 * MS);
+    assert_eq!(questions(&drain(&mut replica)), [], "nothing is missing");
+
+    log(&mut replica, 50 * MS, 11, 12);
+    replica.on_commit(View(0), op(12));
+    replica.on_tick(56 * MS);
+    assert_eq!(questions(&drain(&mut replica)), [(11, 12)], "until it stops");
+}
+
 #[test]
 fn a_malformed_batch_stops_the_replica() {
     let good = payload(&[(1, 1, &get()), (2, 1, &get())]);

@@ -1,0 +1,193 @@
+//! What an endpoint makes of packets that no kernel program took, by the same rules ([`crate::rules`]).
+
+use std::net::SocketAddr;
+
+use super::follower::Arrival;
+use super::{Endpoint, Event};
+use crate::abi::{Header, Kind, Verdict};
+use crate::backend::Logged;
+use crate::error::{Error, Result};
+use crate::net::socket::Ring;
+use crate::rules;
+use crate::types::{ReplicaId, ReplicaSet};
+use crate::wire;
+use crate::words::GateState;
+
+impl Endpoint {
+    /// Hands over the kernel's log (U2) and lets it reuse the slots.
+    pub(super) fn drain(&mut self, f: &mut dyn FnMut(Event<'_>)) {
+        if self.state != GateState::Follow || !self.path.appends() {
+            return;
+        }
+        let from = self.follower.held;
+        let (last_batch, stats) = (&mut self.last_batch, &mut self.stats);
+        let held = self.path.drain(from, &mut |logged: Logged<'_>| {
+            last_batch.note(logged.view, logged.round_tag, logged.leader_epoch);
+            stats.logged_by_kernel += 1;
+            let Logged { view, first, last, payload, .. } = logged;
+            f(Event::Logged { view, first, last, payload });
+        });
+        if held != from {
+            self.follower.held = held;
+            self.path.release(held);
+        }
+    }
+
+    /// Takes one batch of datagrams. `held_over`: the log was taken over from the kernel and is ours until
+    /// the gate is opened again.
+    pub(super) fn receive(&mut self, f: &mut dyn FnMut(Event<'_>), held_over: &mut bool) -> Result<usize> {
+        let n = self.socket.receive().map_err(Error::io("recvmmsg"))?;
+        if n > 0 {
+            let ring = self.socket.take_ring();
+            let result = self.on_ring(&ring, n, false, f, held_over);
+            self.socket.put_ring(ring);
+            result?;
+        }
+        let Some(group) = &mut self.group_socket else { return Ok(n) };
+        let m = group.receive().map_err(Error::io("recvmmsg"))?;
+        let ring = group.take_ring();
+        let result = self.on_ring(&ring, m, true, f, held_over);
+        if let Some(group) = &mut self.group_socket {
+            group.put_ring(ring);
+        }
+        result?;
+        Ok(n.max(m))
+    }
+
+    /// `targeted`: the datagrams went to a group, and only those whose targets name us are for us.
+    fn on_ring(
+        &mut self,
+        ring: &Ring,
+        n: usize,
+        targeted: bool,
+        f: &mut dyn FnMut(Event<'_>),
+        held_over: &mut bool,
+    ) -> Result<()> {
+        for i in 0..n {
+            let (bytes, from) = ring.datagram(i);
+            match wire::parse(bytes) {
+                Ok((header, _))
+                    if targeted && !ReplicaSet::from_mask(header.targets.get()).contains(self.config.me) => {}
+                Ok((header, payload)) => self.on_datagram(header, payload, from, f, held_over)?,
+                Err(_) => self.stats.malformed += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn on_datagram(
+        &mut self,
+        header: &Header,
+        payload: &[u8],
+        from: SocketAddr,
+        f: &mut dyn FnMut(Event<'_>),
+        held_over: &mut bool,
+    ) -> Result<()> {
+        if let Err(verdict) = rules::admit_config(header, self.config.group, self.config.config_hash) {
+            self.stats.refuse(verdict);
+            f(Event::Misconfigured { from, config_hash: header.config_hash.get() });
+            return Ok(());
+        }
+        let Some(kind) = header.kind() else { return Ok(()) };
+        if kind == Kind::Message {
+            let sender = header.sender().filter(|s| {
+                self.config.members.get(s.index()).is_some_and(|home| rules::same_address(*home, from))
+            });
+            f(Event::Message { from, sender, incarnation: header.incarnation.get(), payload });
+            return Ok(());
+        }
+        if let Err(verdict) = self.admit(kind, header, from, f) {
+            self.stats.refuse(verdict);
+            return Ok(());
+        }
+        match kind {
+            Kind::PrepareOk => self.leader.on_ack(ReplicaId(header.sender), header),
+            Kind::Prepare => self.on_prepare(header, payload, f, held_over)?,
+            Kind::Commit | Kind::Message => {}
+        }
+        Ok(())
+    }
+
+    /// F2 to F4 and L2 for what reached user space; notes what every packet of the leader tells.
+    fn admit(
+        &mut self,
+        kind: Kind,
+        header: &Header,
+        from: SocketAddr,
+        f: &mut dyn FnMut(Event<'_>),
+    ) -> std::result::Result<(), Verdict> {
+        if let Err(verdict) = rules::admit_view(self.view, header.view()) {
+            if verdict == Verdict::PassViewNew
+                && let Some(sender) = header.sender()
+            {
+                f(Event::NewerView { view: header.view(), sender });
+            }
+            return Err(verdict);
+        }
+        rules::admit_gate(kind, self.state)?;
+        let members = &self.config.members;
+        let expected = |peer: ReplicaId| self.incarnations[peer.index()];
+        if kind == Kind::PrepareOk {
+            rules::admit_voter(self.config.me, members, expected, header, from)?;
+            if !self.leader.is_for_us(self.view, header) {
+                return Err(Verdict::DropVoteStale);
+            }
+        } else {
+            rules::admit_leader(self.leader_id, members, expected, header, from)?;
+            self.follower.commit = self.follower.commit.max(header.commit());
+            self.last_leader_ns = crate::clock::monotonic_ns();
+        }
+        Ok(())
+    }
+
+    fn on_prepare(
+        &mut self,
+        header: &Header,
+        payload: &[u8],
+        f: &mut dyn FnMut(Event<'_>),
+        held_over: &mut bool,
+    ) -> Result<()> {
+        self.drain(f);
+        if self.follower.arrive(header, payload) == Arrival::Next {
+            self.take_over(f, held_over)?;
+            // The kernel may have logged it between the look and the freeze.
+            if self.follower.arrive(header, payload) == Arrival::Next {
+                self.append(header, payload, f);
+            }
+        }
+        Ok(())
+    }
+
+    /// U8: two appenders never overlap. Freezes and drains, unless that was done in this poll.
+    fn take_over(&mut self, f: &mut dyn FnMut(Event<'_>), held_over: &mut bool) -> Result<()> {
+        if self.path.appends() && !*held_over {
+            self.path.freeze()?;
+            self.drain(f);
+            *held_over = true;
+            self.stats.taken_over += 1;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, header: &Header, payload: &[u8], f: &mut dyn FnMut(Event<'_>)) {
+        self.last_batch.note(header.view(), header.round_tag.get(), header.leader_epoch());
+        self.stats.logged_by_user += 1;
+        f(Event::Logged { view: header.view(), first: header.first(), last: header.last(), payload });
+        self.follower.take(header);
+    }
+
+    /// Appends early batches whose turn has come.
+    pub(super) fn close_gap(&mut self, f: &mut dyn FnMut(Event<'_>), held_over: &mut bool) -> Result<()> {
+        if !self.follower.waits_for_gap() {
+            return Ok(());
+        }
+        self.drain(f);
+        while let Some((header, payload)) = self.follower.next_early() {
+            self.take_over(f, held_over)?;
+            if header.first() == self.follower.held.next() {
+                self.append(&header, &payload, f);
+            }
+        }
+        Ok(())
+    }
+}

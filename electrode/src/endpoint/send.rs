@@ -1,0 +1,167 @@
+//! What an endpoint sends: rounds, resends, commit numbers, the application's messages, acks.
+
+use std::net::SocketAddr;
+
+use zerocopy::IntoBytes;
+
+use super::{Endpoint, Round, role_name};
+use crate::abi::Header;
+use crate::backend::RoundSlot;
+use crate::error::{Error, Result};
+use crate::types::{OpNumber, ReplicaId, ReplicaSet};
+use crate::wire::{self, Batch};
+use crate::words::GateState;
+
+impl Endpoint {
+    /// Sends a Prepare to `round.targets` and waits for its quorum in the background (paper section 4.1):
+    /// [`Event::Quorum`](super::Event::Quorum) tells. Queued until [`Endpoint::flush`] or the next poll, so that many leave with
+    /// one system call.
+    pub fn elec_broadcast(&mut self, round: &Round, payload: &[u8]) -> Result<()> {
+        self.check_round(round, payload)?;
+        if let Some(reason) = self.leader.obstacle(round, self.config.quorum_window) {
+            return Err(Error::Round { first: round.first.0, last: round.last.0, reason });
+        }
+        // L1: the slot is there before the packet can leave.
+        self.path.begin_round(&RoundSlot {
+            epoch: self.epoch,
+            view: self.view,
+            op: round.last,
+            tag: round.tag,
+            voters: round.voters,
+            threshold: round.threshold,
+        });
+        self.leader.begin(*round);
+        let header = self.prepare_header(round, payload.len());
+        self.queue_to(header, payload, round.targets);
+        Ok(())
+    }
+
+    /// Sends a Prepare again, identical in what defines the op (L6), to each of `targets` by itself: through
+    /// the stack, which resolves a neighbour that is unresolved or has moved.
+    pub fn resend(&mut self, round: &Round, targets: ReplicaSet, payload: &[u8]) -> Result<()> {
+        self.check_round(round, payload)?;
+        let header = self.prepare_header(round, payload.len());
+        let staged = self.socket.stage(&[header.as_bytes(), payload]);
+        for peer in targets.intersection(self.config.peers()).iter() {
+            self.socket.queue(&staged, self.config.members[peer.index()]);
+        }
+        Ok(())
+    }
+
+    fn check_round(&self, round: &Round, payload: &[u8]) -> Result<()> {
+        if self.state != GateState::Lead {
+            return Err(Error::Role { what: "a Prepare", needs: "lead", is: role_name(self.state) });
+        }
+        if payload.len() > self.payload_bytes_max {
+            return Err(Error::TooLarge { bytes: payload.len(), max: self.payload_bytes_max });
+        }
+        if round.first.0 == 0 || round.last < round.first || round.last.0 >> crate::abi::OP_BITS != 0 {
+            return Err(Error::Round {
+                first: round.first.0,
+                last: round.last.0,
+                reason: "ops count from 1 and fit 48 bits",
+            });
+        }
+        Ok(())
+    }
+
+    fn prepare_header(&self, round: &Round, payload_bytes: usize) -> Header {
+        let batch = Batch {
+            view: self.view,
+            first: round.first,
+            last: round.last,
+            round_tag: round.tag,
+            leader_epoch: self.epoch,
+        };
+        self.origin.prepare(&batch, round.commit, round.targets, payload_bytes as u16)
+    }
+
+    /// Tells `targets` the commit number of an idle leader (F10).
+    pub fn send_commit(&mut self, commit: OpNumber, targets: ReplicaSet) -> Result<()> {
+        if self.state != GateState::Lead {
+            return Err(Error::Role { what: "a Commit", needs: "lead", is: role_name(self.state) });
+        }
+        let header = self.origin.commit(self.view, self.epoch, commit, targets);
+        self.queue_to(header, &[], targets);
+        Ok(())
+    }
+
+    /// Sends the application's own message to an address.
+    pub fn send_message(&mut self, to: SocketAddr, payload: &[u8]) -> Result<()> {
+        self.check_message(payload)?;
+        let header = self.origin.message(self.view, ReplicaSet::EMPTY, payload.len() as u16);
+        let staged = self.socket.stage(&[header.as_bytes(), payload]);
+        self.socket.queue(&staged, to);
+        Ok(())
+    }
+
+    /// Sends the application's own message to a member.
+    pub fn send_to_member(&mut self, to: ReplicaId, payload: &[u8]) -> Result<()> {
+        let Some(addr) = self.config.members.get(to.index()).copied() else {
+            return Err(Error::Config(format!("{to} is no member")));
+        };
+        self.send_message(addr, payload)
+    }
+
+    /// Sends the application's own message to several members with one send.
+    pub fn broadcast_message(&mut self, targets: ReplicaSet, payload: &[u8]) -> Result<()> {
+        self.check_message(payload)?;
+        let header = self.origin.message(self.view, targets, payload.len() as u16);
+        self.queue_to(header, payload, targets);
+        Ok(())
+    }
+
+    fn check_message(&self, payload: &[u8]) -> Result<()> {
+        if payload.len() > self.payload_bytes_max {
+            return Err(Error::TooLarge { bytes: payload.len(), max: self.payload_bytes_max });
+        }
+        Ok(())
+    }
+
+    /// One copy for all who can be reached by one, single ones for the rest: a peer whose neighbour is
+    /// unresolved gets a unicast send, which resolves it (L7).
+    fn queue_to(&mut self, header: Header, payload: &[u8], targets: ReplicaSet) {
+        let targets = targets.intersection(self.config.peers());
+        // One copy needs no clone: the socket does it as well.
+        let reached = Some(self.path.reached(targets)).filter(|r| r.len() > 1).unwrap_or_default();
+        let carrier = self.path.carrier().filter(|_| !reached.is_empty());
+        let header = Header { targets: reached.mask().into(), ..header };
+        let staged = self.socket.stage(&[header.as_bytes(), payload]);
+        if let Some(to) = carrier {
+            self.socket.queue(&staged, to);
+        }
+        for peer in targets.difference(reached).iter() {
+            self.socket.queue(&staged, self.config.members[peer.index()]);
+        }
+    }
+
+    /// Acknowledges ops up to `op` to the leader, for [`Acks::ByCaller`].
+    pub fn acknowledge(&mut self, op: OpNumber) -> Result<()> {
+        if self.state != GateState::Follow {
+            return Err(Error::Role { what: "an ack", needs: "follow", is: role_name(self.state) });
+        }
+        let op = op.min(self.follower.held);
+        if op.0 == 0 {
+            return Ok(());
+        }
+        self.follower.make_durable(op);
+        self.tell_durable();
+        let prepare = self.origin.prepare(&self.last_batch.batch(op), OpNumber(0), ReplicaSet::EMPTY, 0);
+        self.queue_ack(wire::prepare_ok(&prepare, self.config.me, self.config.incarnation, op));
+        Ok(())
+    }
+
+    fn queue_ack(&mut self, header: Header) {
+        let staged = self.socket.stage(&[header.as_bytes()]);
+        self.socket.queue(&staged, self.config.members[self.leader_id.index()]);
+    }
+
+    /// Sends the acks that the follower's half has gathered (U7).
+    pub(super) fn send_acks(&mut self) {
+        let to = self.config.members[self.leader_id.index()];
+        for header in self.follower.take_acks(self.config.me, self.config.incarnation) {
+            let staged = self.socket.stage(&[header.as_bytes()]);
+            self.socket.queue(&staged, to);
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! One run: a fresh group, closed-loop load, and what it cost.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::BenchError;
+use super::progress::Progress;
+use crate::cli::{BackendChoice, HookChoice};
+use crate::cluster::{Cluster, ClusterError, Spec};
+use crate::config::OffloadChoice;
+use crate::measure::{MachineCpu, process_cpu};
+use crate::node::NodeStatus;
+use crate::report::{Latency, Run, Setting, round};
+use crate::status::RoleName;
+use crate::stop::Stop;
+use crate::workload::{self, Control, Load, Phase};
+
+/// Load before the measured window: caches, neighbours and the CPU's clock settle.
+const WARM_UP: Duration = Duration::from_millis(500);
+/// How often the display moves.
+const GLANCE: Duration = Duration::from_millis(100);
+/// How long replicas may take to hold the same state once the load has ended.
+const CONVERGE_TIMEOUT: Duration = Duration::from_secs(10);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct RunSpec {
+    /// How packets are sent and handled.
+    pub backend: BackendChoice,
+    /// What makes runs comparable.
+    pub setting: Setting,
+    /// Jobs that go to the kernel.
+    pub offloads: OffloadChoice,
+    /// Where the ingress programs are attached.
+    pub hook: HookChoice,
+    /// Length of the measured window.
+    pub seconds: f64,
+    /// Number of the repeat.
+    pub repeat: usize,
+}
+
+impl RunSpec {
+    /// The run in a few words.
+    pub fn title(&self) -> String {
+        let Setting { replicas, clients, batch, payload_bytes, .. } = self.setting;
+        let s = if clients == 1 { "" } else { "s" };
+        format!(
+            "{}: {replicas} replicas, {clients} client{s}, batch {batch}, {payload_bytes} bytes",
+            self.backend
+        )
+    }
+}
+
+/// A run and what else was found.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// For the report.
+    pub run: Run,
+    /// Answers that were checked.
+    pub checked: u64,
+    /// Wrong or missing answers and differing states, described.
+    pub problems: Vec<String>,
+    /// What carried the packets.
+    pub fabric: &'static str,
+}
+
+/// Starts a group, loads it, checks it and removes it.
+pub fn measure(spec: &RunSpec, stop: &Stop, progress: &mut Progress) -> Result<Measured, BenchError> {
+    let mut cluster_spec = Spec::new(spec.setting.replicas)
+        .map_err(|source| BenchError::System { action: "find this program", source })?;
+    cluster_spec.backend = spec.backend;
+    cluster_spec.hook = spec.hook;
+    cluster_spec.offloads = spec.offloads;
+    cluster_spec.durability = spec.setting.durability;
+    cluster_spec.batching = spec.setting.batch.0;
+    let mut cluster = Cluster::start(cluster_spec, stop)?;
+
+    let group = cluster.group();
+    let socket = cluster.client_socket()?;
+    let load = Load { clients: spec.setting.clients, payload_bytes: spec.setting.payload_bytes };
+    let control = Control::default();
+    let (before, after, outcome) = std::thread::scope(|scope| {
+        let generator = scope.spawn(|| workload::run(socket, &group, load, &control));
+        let window = Window { cluster: &mut cluster, control: &control, stop, progress };
+        let samples = window.watch(Duration::from_secs_f64(spec.seconds));
+        control.enter(if samples.is_ok() { Phase::Drain } else { Phase::Abort });
+        let outcome = generator.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let (before, after) = samples?;
+        Ok::<_, BenchError>((before, after, outcome?))
+    })?;
+    check_backend(spec.backend, &after.statuses)?;
+
+    let mut problems = outcome.error_samples;
+    let mut errors = outcome.errors;
+    if let Err(text) = converge(&cluster, stop)? {
+        errors += 1;
+        problems.push(text);
+    }
+    let cost = Cost::between(&before, &after);
+    let node = &after.statuses[0].node;
+    let ebpf = node.backend == BackendChoice::Ebpf.as_str();
+    let rate = if outcome.seconds > 0.0 { outcome.requests as f64 / outcome.seconds } else { 0.0 };
+    let run = Run {
+        backend: node.backend.clone(),
+        offloads: if ebpf { spec.offloads.names() } else { Vec::new() },
+        hook: if ebpf { node.hook.clone() } else { String::new() },
+        setting: spec.setting,
+        repeat: spec.repeat,
+        seconds: round(outcome.seconds, 3),
+        requests: outcome.requests,
+        errors,
+        retries: outcome.retries,
+        throughput_rps: round(rate, 1),
+        latency_us: Latency::of(&outcome.latency),
+        cpu_us_per_request: cost.machine_us,
+        leader_cpu_us_per_request: cost.leader_us,
+        follower_cpu_us_per_request: cost.follower_us,
+        leader_syscalls_per_request: cost.leader_syscalls,
+        follower_syscalls_per_request: cost.follower_syscalls,
+    };
+    Ok(Measured { run, checked: outcome.checked, problems, fabric: cluster.fabric_name() })
+}
+
+/// What was read at one moment.
+struct Sample {
+    answered: u64,
+    machine: MachineCpu,
+    processes: Vec<Duration>,
+    statuses: Vec<NodeStatus>,
+}
+
+struct Window<'a> {
+    cluster: &'a mut Cluster,
+    control: &'a Control,
+    stop: &'a Stop,
+    progress: &'a mut Progress,
+}
+
+impl Window<'_> {
+    /// Warm-up, then the measured window between two samples.
+    fn watch(mut self, length: Duration) -> Result<(Sample, Sample), BenchError> {
+        self.wait(WARM_UP, None)?;
+        let before = self.sample()?;
+        self.control.enter(Phase::Measure);
+        self.wait(length, Some(length))?;
+        let after = self.sample()?;
+        Ok((before, after))
+    }
+
+    fn wait(&mut self, length: Duration, of: Option<Duration>) -> Result<(), BenchError> {
+        let start = Instant::now();
+        let answered = self.control.answered();
+        loop {
+            let passed = start.elapsed();
+            if let Some(of) = of {
+                let done = self.control.answered() - answered;
+                self.progress
+                    .moved(passed.as_secs_f64() / of.as_secs_f64(), done as f64 / passed.as_secs_f64());
+            }
+            if passed >= length {
+                return Ok(());
+            }
+            self.cluster.check_alive()?;
+            if self.stop.sleep(GLANCE.min(length - passed)) {
+                return Err(ClusterError::Interrupted.into());
+            }
+        }
+    }
+
+    fn sample(&self) -> Result<Sample, BenchError> {
+        let system = |action| move |source: io::Error| BenchError::System { action, source };
+        let found = self.cluster.statuses(STATUS_TIMEOUT)?;
+        let statuses: Vec<NodeStatus> = found.iter().flatten().cloned().collect();
+        if statuses.len() != found.len() {
+            let silent = io::Error::new(io::ErrorKind::TimedOut, "a replica does not answer status requests");
+            return Err(system("ask for status")(silent));
+        }
+        let processes = (0..statuses.len())
+            .map(|id| self.cluster.pid(id).map_or(Ok(Duration::ZERO), process_cpu))
+            .collect::<io::Result<_>>()
+            .map_err(system("read the CPU time of a replica"))?;
+        let machine = MachineCpu::now().map_err(system("read the machine's CPU time"))?;
+        Ok(Sample { answered: self.control.answered(), machine, processes, statuses })
+    }
+}
+
+/// What a request cost between two samples.
+#[derive(Debug, PartialEq)]
+struct Cost {
+    machine_us: f64,
+    leader_us: f64,
+    follower_us: f64,
+    leader_syscalls: f64,
+    follower_syscalls: f64,
+}
+
+impl Cost {
+    fn between(before: &Sample, after: &Sample) -> Self {
+        let requests = (after.answered - before.answered).max(1) as f64;
+        let mut cost = Self {
+            machine_us: 0.0,
+            leader_us: 0.0,
+            follower_us: 0.0,
+            leader_syscalls: 0.0,
+            follower_syscalls: 0.0,
+        };
+        cost.machine_us = after.machine.since(before.machine).as_secs_f64() * 1e6 / requests;
+        let followers = (after.statuses.len() - 1).max(1) as f64;
+        for (id, status) in after.statuses.iter().enumerate() {
+            let cpu = after.processes[id].saturating_sub(before.processes[id]).as_secs_f64() * 1e6 / requests;
+            let calls =
+                status.node.syscalls.saturating_sub(before.statuses[id].node.syscalls) as f64 / requests;
+            if status.replica.role == RoleName::Leader {
+                cost.leader_us += cpu;
+                cost.leader_syscalls += calls;
+            } else {
+                cost.follower_us += cpu / followers;
+                cost.follower_syscalls += calls / followers;
+            }
+        }
+        let Self { machine_us, leader_us, follower_us, leader_syscalls, follower_syscalls } = cost;
+        Self {
+            machine_us: round(machine_us, 2),
+            leader_us: round(leader_us, 2),
+            follower_us: round(follower_us, 2),
+            leader_syscalls: round(leader_syscalls, 4),
+            follower_syscalls: round(follower_syscalls, 4),
+        }
+    }
+}
+
+/// A figure that carries the name of a backend must come from it.
+fn check_backend(asked: BackendChoice, statuses: &[NodeStatus]) -> Result<(), BenchError> {
+    let other = |status: &&NodeStatus| asked != BackendChoice::Auto && status.node.backend != asked.as_str();
+    match statuses.iter().find(other) {
+        None => Ok(()),
+        Some(status) => Err(BenchError::WrongBackend {
+            asked,
+            id: status.replica.id.index(),
+            got: status.node.backend.clone(),
+            reason: status.node.fallback.clone().unwrap_or_else(|| "it does not say why".to_owned()),
+        }),
+    }
+}
+
+/// Waits until all replicas have applied the same ops, then compares their states.
+fn converge(cluster: &Cluster, stop: &Stop) -> Result<Result<(), String>, BenchError> {
+    let start = Instant::now();
+    loop {
+        let statuses = cluster.statuses(STATUS_TIMEOUT)?;
+        if let Some(verdict) = same_state(&statuses) {
+            return Ok(verdict);
+        }
+        if start.elapsed() > CONVERGE_TIMEOUT {
+            let applied: Vec<_> = statuses
+                .iter()
+                .map(|s| s.as_ref().map(|s| (s.replica.applied.0, s.replica.last_op.0)))
+                .collect();
+            return Ok(Err(format!(
+                "after {} s without load the replicas have (applied, logged) {applied:?}",
+                start.elapsed().as_secs()
+            )));
+        }
+        if stop.sleep(Duration::from_millis(20)) {
+            return Err(ClusterError::Interrupted.into());
+        }
+    }
+}
+
+/// Whether the states agree; `None` while some replica has ops to apply or does not answer.
+fn same_state(statuses: &[Option<NodeStatus>]) -> Option<Result<(), String>> {
+    let replicas: Vec<_> = statuses.iter().flatten().map(|status| &status.replica).collect();
+    let last_op = replicas.iter().map(|replica| replica.last_op).max()?;
+    if replicas.len() != statuses.len() || replicas.iter().any(|replica| replica.applied != last_op) {
+        return None;
+    }
+    Some(if replicas.iter().all(|replica| replica.digest == replicas[0].digest) {
+        Ok(())
+    } else {
+        let digests = replicas.iter().map(|replica| replica.digest.to_string()).collect::<Vec<_>>();
+        Err(format!("after op {last_op} the replicas' states differ: {}", digests.join(", ")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::node::Node;
+    use crate::status::{Counters, Status};
+    use electrode::types::{OpNumber, ReplicaId, View};
+
+    fn status(id: u8, applied: u64, contents: u64, syscalls: u64) -> NodeStatus {
+        NodeStatus {
+            replica: Status {
+                id: ReplicaId(id),
+                view: View(0),
+                last_normal_view: View(0),
+                role: if id == 0 { RoleName::Leader } else { RoleName::Follower },
+                leader: ReplicaId(0),
+                last_op: OpNumber(applied),
+                commit: OpNumber(applied),
+                applied: OpNumber(applied),
+                digest: Digest { history: 1, contents },
+                log_first_op: OpNumber(1),
+                log_bytes: 0,
+                keys: 0,
+                client_sessions: 0,
+                counters: Counters::default(),
+            },
+            node: Node { backend: "udp".into(), syscalls, ..Node::default() },
+        }
+    }
+
+    #[test]
+    fn states_are_compared_once_all_ops_are_applied() {
+        let all = |list: &[NodeStatus]| list.iter().cloned().map(Some).collect::<Vec<_>>();
+        let same = all(&[status(0, 9, 7, 0), status(1, 9, 7, 0)]);
+        assert_eq!(same_state(&same), Some(Ok(())));
+        let differ = all(&[status(0, 9, 7, 0), status(1, 9, 8, 0)]);
+        assert!(same_state(&differ).unwrap().unwrap_err().contains("after op 9"));
+        let behind = all(&[status(0, 9, 7, 0), status(1, 8, 7, 0)]);
+        assert_eq!(same_state(&behind), None, "one has yet to apply: that says nothing");
+        assert_eq!(same_state(&[same[0].clone(), None]), None, "one does not answer");
+        assert_eq!(same_state(&[]), None);
+    }
+
+    #[test]
+    fn costs_are_per_request_and_follower() {
+        let machine = MachineCpu::now().unwrap();
+        let sample = |answered, cpu: [u64; 3], calls: [u64; 3]| Sample {
+            answered,
+            machine,
+            processes: cpu.map(Duration::from_micros).to_vec(),
+            statuses: (0..3).map(|id| status(id, 1, 1, calls[usize::from(id)])).collect(),
+        };
+        let before = sample(1000, [5, 5, 5], [10, 10, 10]);
+        let after = sample(2000, [4005, 1005, 3005], [3010, 10, 30]);
+        let cost = Cost::between(&before, &after);
+        assert_eq!((cost.leader_us, cost.follower_us), (4.0, 2.0));
+        assert_eq!((cost.leader_syscalls, cost.follower_syscalls), (3.0, 0.01));
+    }
+
+    #[test]
+    fn figures_of_another_backend_are_refused() {
+        let statuses = [status(0, 1, 1, 0), status(1, 1, 1, 0)];
+        assert!(check_backend(BackendChoice::Udp, &statuses).is_ok());
+        assert!(check_backend(BackendChoice::Auto, &statuses).is_ok());
+        let error = check_backend(BackendChoice::Ebpf, &statuses).unwrap_err().to_string();
+        assert!(error.contains("ebpf backend was asked for") && error.contains("runs udp"), "{error}");
+    }
+}

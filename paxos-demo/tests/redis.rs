@@ -1,0 +1,132 @@
+//! Redis clients of a real cluster: any replica serves, in order, with Redis's own words.
+
+mod common;
+
+use common::{Redis, free_ports, loopback, request, start};
+use paxos_demo::cluster::Cluster;
+use std::process::Command;
+
+fn cluster() -> Cluster {
+    let mut spec = loopback(3);
+    spec.resp_port = Some(free_ports(3));
+    start(spec)
+}
+
+fn clients(cluster: &Cluster) -> [Redis; 3] {
+    [0, 1, 2].map(|id| Redis::connect(cluster.resp_address(id).unwrap()))
+}
+
+#[test]
+fn any_replica_serves_the_same_data() {
+    let cluster = cluster();
+    let [mut a, mut b, mut c] = clients(&cluster);
+    for (i, client) in [&mut a, &mut b, &mut c].into_iter().enumerate() {
+        assert_eq!(client.call(&["PING"]), "+PONG");
+        assert_eq!(client.call(&["SET", &format!("key{i}"), "va\r\nlue"]), "+OK");
+    }
+    for client in [&mut a, &mut b, &mut c] {
+        for i in 0..3 {
+            assert_eq!(client.call(&["get", &format!("key{i}")]), "va\r\nlue");
+        }
+    }
+    assert_eq!(b.call(&["DEL", "key0", "key1", "none"]), ":2");
+    assert_eq!(c.call(&["GET", "key0"]), "(nil)");
+    assert_eq!(a.call(&["DEL", "key0"]), ":0");
+    assert_eq!(a.call(&["SET", "empty", ""]), "+OK");
+    assert_eq!(b.call(&["GET", "empty"]), "");
+}
+
+#[test]
+fn requests_sent_ahead_are_answered_in_order() {
+    let cluster = cluster();
+    let [_, mut client, _] = clients(&cluster);
+    let mut bytes = Vec::new();
+    for n in 0..200 {
+        bytes.extend(request(&[b"SET", b"k", n.to_string().as_bytes()]));
+        bytes.extend(request(&[b"GET", b"k"]));
+        bytes.extend(request(&[b"ECHO", n.to_string().as_bytes()]));
+    }
+    client.send(&bytes);
+    for n in 0..200 {
+        assert_eq!(client.reply(), "+OK");
+        assert_eq!(client.reply(), n.to_string());
+        assert_eq!(client.reply(), n.to_string());
+    }
+    client.send(b"PING\r\nQUIT\r\nPING\r\n");
+    assert_eq!(client.reply(), "+PONG");
+    assert_eq!(client.reply(), "+OK");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn errors_are_redis_own_and_the_connection_goes_on() {
+    let cluster = cluster();
+    let [mut client, ..] = clients(&cluster);
+    assert_eq!(
+        client.call(&["FOO", "a", "b"]),
+        "-ERR unknown command 'FOO', with args beginning with: 'a' 'b' "
+    );
+    assert_eq!(client.call(&["GET"]), "-ERR wrong number of arguments for 'get' command");
+    assert_eq!(client.call(&["set", "k"]), "-ERR wrong number of arguments for 'set' command");
+    assert_eq!(client.call(&["SET", "k", "v", "EX", "10"]), "-ERR syntax error");
+    assert_eq!(client.call(&["HELLO", "3"]), "-NOPROTO unsupported protocol version");
+    let value = "x".repeat(1400);
+    let reply = client.call(&["SET", "k", &value]);
+    assert!(reply.starts_with("-ERR the request takes 14") && reply.contains("datagram"), "{reply}");
+    // The longest that fits can be stored and read back.
+    let value = "y".repeat(1392 - 32 - 3 - 1);
+    assert_eq!(client.call(&["SET", "k", &value]), "+OK");
+    assert_eq!(client.call(&["GET", "k"]), value);
+    assert_eq!(client.call(&["SET", "k", &format!("{value}y")]).split(' ').next(), Some("-ERR"));
+    client.send(b"*1\r\n*1\r\n");
+    assert_eq!(client.reply(), "-ERR Protocol error: expected '$', got '*'");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_request_that_no_leader_answers_is_unknown() {
+    let mut cluster = cluster();
+    let [_, mut client, _] = clients(&cluster);
+    assert_eq!(client.call(&["SET", "k", "v"]), "+OK");
+    cluster.kill(0).unwrap();
+    let reply = client.call(&["SET", "k", "w"]);
+    assert!(reply.starts_with("-UNKNOWN ") && reply.contains("may have been applied"), "{reply}");
+    // The connection is of use as soon as the group is.
+    assert_eq!(client.call(&["PING"]), "+PONG");
+}
+
+#[test]
+fn redis_cli_talks_to_it() {
+    let cluster = cluster();
+    let port = cluster.resp_address(2).unwrap().port().to_string();
+    let cli = |arguments: &[&str]| {
+        let output = Command::new("redis-cli").args(["-p", &port]).args(arguments).output();
+        let output = output.expect("redis-cli runs: scripts/setup installs redis-tools");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    assert_eq!(cli(&["PING"]), "PONG");
+    assert_eq!(cli(&["SET", "city", "Zagreb"]), "OK");
+    assert_eq!(cli(&["GET", "city"]), "Zagreb");
+    assert_eq!(cli(&["DEL", "city"]), "1");
+    assert_eq!(cli(&["GET", "city"]), "");
+}
+
+#[test]
+fn more_connections_than_are_served_are_turned_away() {
+    let cluster = cluster();
+    let address = cluster.resp_address(0).unwrap();
+    let max = paxos_demo::resp::CONNECTIONS_MAX;
+    let mut clients: Vec<Redis> = (0..max).map(|_| Redis::connect(address)).collect();
+    for client in &mut clients {
+        assert_eq!(client.call(&["PING"]), "+PONG");
+    }
+    let mut extra = Redis::connect(address);
+    assert_eq!(extra.reply(), "-ERR max number of clients reached");
+    assert!(extra.is_closed());
+    clients.truncate(max / 2);
+    common::wait_for("a free connection", || {
+        let mut client = Redis::connect(address);
+        client.send(&request(&[b"PING"]));
+        (client.reply() == "+PONG").then_some(())
+    });
+}
