@@ -21,7 +21,7 @@ const N: usize = 4;
 
 fn follower(fabric: &Fabric) -> Endpoint {
     let mut follower = open(fabric, N, 1, &|c: &mut EndpointConfig| c.backend = Backend::Ebpf);
-    follower.follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
+    follower.gate().follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
     follower
 }
 
@@ -96,8 +96,8 @@ fn nobody_but_the_leader_prepares() {
         assert_eq!(leader.acks_up_to(1), [1]);
         assert_ne!(endpoint.last_leader_ns(), 0);
         // Older and newer views.
-        let held = endpoint.freeze(&mut |event| seen.take(&event)).unwrap();
-        endpoint.follow(View(5), ReplicaId(0), held).unwrap();
+        let held = endpoint.gate().freeze(&mut |event| seen.take(&event)).unwrap();
+        endpoint.gate().follow(View(5), ReplicaId(0), held).unwrap();
         let view = |view| leader.datagram(&Prepare { view, ..Prepare::op(2) });
         refused(&leader, &[view(0), view(4)], &mut endpoint, Verdict::DropViewOld, &mut seen);
         refused(&leader, &[view(6)], &mut endpoint, Verdict::PassViewNew, &mut seen);
@@ -147,7 +147,7 @@ fn forged_votes_do_not_count() {
     }
     let fabric = fabric(N + 1, Family::V4);
     let mut leader = open(&fabric, N, 0, &|c: &mut EndpointConfig| c.backend = Backend::Ebpf);
-    let epoch = leader.lead(View(0), OpNumber(0)).unwrap();
+    let epoch = leader.gate().lead(View(0), OpNumber(0)).unwrap();
     let (to, mut seen) = (leader.local_addr(), Seen::default());
     leader.elec_broadcast(&round(N, 1, 0, 2), b"x").unwrap();
     leader.flush().unwrap();
@@ -199,7 +199,7 @@ fn nothing_too_large_is_on_the_wire() {
         let fabric = fabric(N, family);
         fabric.pin_neighbours(0).unwrap();
         let mut leader = open(&fabric, N, 0, &|c: &mut EndpointConfig| c.backend = Backend::Ebpf);
-        leader.lead(View(0), OpNumber(0)).unwrap();
+        leader.gate().lead(View(0), OpNumber(0)).unwrap();
         assert_eq!(leader.payload_bytes_max(), room);
         let wire = Capture::new(fabric.switch(), "port0", Tap::Wire);
         let error = leader.elec_broadcast(&round(N, 1, 0, 1), &vec![1; room + 1]).unwrap_err();

@@ -73,6 +73,7 @@ fn a_missing_capability_is_named() {
         (&[CAP_NET_ADMIN], "CAP_BPF"),
         (&[CAP_NET_ADMIN, CAP_PERFMON], "CAP_BPF"),
         (&[CAP_BPF, CAP_PERFMON], "CAP_NET_ADMIN"),
+        (&[CAP_BPF, CAP_NET_ADMIN], "CAP_PERFMON"),
     ] {
         for (hook, tc) in [
             (Hook::Tc, TcMechanism::Tcx),
@@ -108,7 +109,7 @@ fn the_capabilities_that_are_named_suffice() {
     {
         let adjust = |c: &mut EndpointConfig| (c.backend, c.hook, c.tc) = (Backend::Ebpf, hook, tc);
         let mut follower = with(&fabric, &named, adjust, |opened| opened.unwrap());
-        follower.follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
+        follower.gate().follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
         leader.prepare_ops(follower.local_addr(), [1]);
         assert_eq!(leader.acks_up_to(1), [1], "{hook:?} {tc:?}");
     }
@@ -132,7 +133,7 @@ fn an_open_endpoint_needs_no_privileges() {
             let (to, mut seen) = (follower.local_addr(), Seen::default());
             for view in 0..3 {
                 let held = follower.held();
-                follower.follow(View(view), ReplicaId(0), held).unwrap();
+                follower.gate().follow(View(view), ReplicaId(0), held).unwrap();
                 let prepare = |op| common::actor::Prepare { view, ..common::actor::Prepare::op(op) };
                 leader.prepare(to, &prepare(held.0 + 1));
                 assert_eq!(leader.acks_up_to(held.0 + 1).last(), Some(&(held.0 + 1)));
@@ -141,7 +142,7 @@ fn an_open_endpoint_needs_no_privileges() {
                 seen.until(&mut follower, "the gap", |s| s.gaps.last() == Some(&(held.0 + 1, held.0 + 2)));
                 leader.prepare(to, &prepare(held.0 + 2));
                 seen.until(&mut follower, "all", |s| s.log.len() as u64 == held.0 + 3);
-                follower.freeze(&mut |event| seen.take(&event)).unwrap();
+                follower.gate().freeze(&mut |event| seen.take(&event)).unwrap();
             }
             assert_eq!(follower.held(), OpNumber(9));
         },
