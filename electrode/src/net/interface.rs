@@ -109,17 +109,26 @@ impl Interface {
     pub fn find(addr: IpAddr, name: Option<&str>) -> Result<Self> {
         let fail = |reason: String| Error::Interface { addr, name: name.map(str::to_owned), reason };
         let all = Self::all()?;
+        let mut holders = holders(addr)?;
+        if addr.is_loopback() {
+            // All of 127.0.0.0/8, of which the kernel lists one address.
+            holders.extend(all.iter().filter(|i| i.loopback).map(|i| i.index));
+        }
         let index = match name {
             Some(name) => {
                 let Some(named) = all.iter().find(|i| i.name == name) else {
                     let names: Vec<_> = all.iter().map(|i| i.name.as_str()).collect();
                     return Err(fail(format!("it does not exist; there are {}", names.join(", "))));
                 };
+                if !holders.contains(&named.index) {
+                    let others: Vec<_> =
+                        all.iter().filter(|i| holders.contains(&i.index)).map(|i| i.name.as_str()).collect();
+                    let others = if others.is_empty() { "none".into() } else { others.join(", ") };
+                    return Err(fail(format!("it does not have this address; {others} does")));
+                }
                 named.index
             }
-            None => {
-                holders(addr)?.first().copied().ok_or_else(|| fail("no interface has this address".into()))?
-            }
+            None => holders.first().copied().ok_or_else(|| fail("no interface has this address".into()))?,
         };
         all.into_iter().find(|i| i.index == index).ok_or_else(|| fail("it has just disappeared".into()))
     }
