@@ -11,6 +11,7 @@
 pub mod process;
 pub mod ready;
 pub mod supervise;
+pub mod xdp_ports;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -22,6 +23,7 @@ use electrode::fabric::{Fabric, FabricConfig, FabricError, Family};
 use tempfile::TempDir;
 
 use self::process::ReplicaProcess;
+use self::xdp_ports::XdpPorts;
 use crate::cli::{BackendChoice, HookChoice};
 use crate::client::{Client, open_socket};
 use crate::config::{Batching, ClusterConfig, ConfigError, Durability, OffloadChoice};
@@ -106,6 +108,9 @@ pub enum ClusterError {
     /// The configuration cannot be written, or is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Native XDP cannot be had on the virtual hosts.
+    #[error("--hook xdp: {0}")]
+    XdpPorts(String),
     /// A replica did not start or ended.
     #[error("replica {id} ended with {status}; it said:\n{log}")]
     Died {
@@ -178,6 +183,7 @@ impl Dir {
 pub struct Cluster {
     // Dropped in this order: processes before the hosts in which they live, and before their files.
     replicas: Vec<Option<ReplicaProcess>>,
+    _xdp_ports: XdpPorts,
     place: Place,
     dir: Dir,
     spec: Spec,
@@ -207,6 +213,11 @@ impl Cluster {
             Place::Loopback { .. } => loopback_addresses(spec.replicas)
                 .map_err(ClusterError::system("find free ports on 127.0.0.1"))?,
         };
+        let xdp_ports = match &place {
+            Place::Fabric(fabric) => XdpPorts::prepare(fabric, spec.replicas, spec.hook),
+            Place::Loopback { .. } => Ok(XdpPorts::default()),
+        }
+        .map_err(ClusterError::XdpPorts)?;
         let mut config = ClusterConfig::new(1, addresses);
         config.durability = spec.durability;
         config.offloads = spec.offloads;
@@ -229,7 +240,7 @@ impl Cluster {
         };
         config.save(&dir.path().join("cluster.toml"))?;
         let replicas = (0..spec.replicas).map(|_| None).collect();
-        Ok(Self { replicas, place, dir, spec, config })
+        Ok(Self { replicas, _xdp_ports: xdp_ports, place, dir, spec, config })
     }
 
     fn spawn(&mut self, id: usize) -> Result<(), ClusterError> {
