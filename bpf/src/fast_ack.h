@@ -107,7 +107,7 @@ static __always_inline int elec_prepare(void *ctx, bool xdp, struct elec_frame *
 	}
 	if (elec_take_bell(&c->ring_at_op, h->last))
 		elec_ring(h->last);
-	if (elec_params.log_only)
+	if (elec_params.log_only || h->flags & ELEC_FLAG_ACK_LATER)
 		return ELEC_DROP_LOGGED;
 	return elec_reply(ctx, xdp, f) ? ELEC_DROP_ACK_FAILED : ELEC_TX_ACK;
 }

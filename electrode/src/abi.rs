@@ -36,6 +36,9 @@ pub const VERSION: u8 = 1;
 /// `sender` of a packet from somebody who is not a member.
 pub const SENDER_CLIENT: u8 = 0xff;
 
+/// In a Prepare that others follow at once: the ack of a later one says that this one is held too (F9).
+pub const FLAG_ACK_LATER: u8 = 1;
+
 /// What a packet is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -75,7 +78,7 @@ pub struct Header {
     pub kind: u8,
     /// Replica index or [`SENDER_CLIENT`].
     pub sender: u8,
-    /// Zero.
+    /// [`FLAG_ACK_LATER`] or zero.
     pub flags: u8,
     /// Consensus group.
     pub group: U32,
@@ -166,7 +169,7 @@ verdicts! {
     DropSource = "drop_source",
     /// F8: `disk`, duplicate above durable.
     DropNotDurable = "drop_not_durable",
-    /// `disk`: logged, acked later by user space.
+    /// Logged, acked later: with the rest of its burst, or (`disk`) by user space.
     DropLogged = "drop_logged",
     /// Logged, but the ack could not be built; a resend heals it.
     DropAckFailed = "drop_ack_failed",

@@ -123,6 +123,7 @@ impl Origin {
 pub fn prepare_ok(prepare: &Header, me: ReplicaId, incarnation: u32, last: OpNumber) -> Header {
     Header {
         kind: Kind::PrepareOk as u8,
+        flags: 0,
         sender: me.0,
         targets: 0.into(),
         last: last.0.into(),
@@ -244,7 +245,8 @@ pub fn check(header: &Header, payload_bytes: usize) -> Result<Kind, WireError> {
         return Err(WireError::Version(header.version));
     }
     let kind = header.kind().ok_or(WireError::Kind(header.kind))?;
-    if header.flags != 0 {
+    let known = if kind == Kind::Prepare { abi::FLAG_ACK_LATER } else { 0 };
+    if header.flags & !known != 0 {
         return Err(WireError::Flags(header.flags));
     }
     if usize::from(header.payload_bytes.get()) != payload_bytes {
@@ -337,7 +339,7 @@ mod tests {
         assert_eq!(edited(|h| h.version = 2, b""), Err(WireError::Version(2)));
         assert_eq!(edited(|h| h.kind = 5, b""), Err(WireError::Kind(5)));
         assert_eq!(edited(|h| h.kind = 0, b""), Err(WireError::Kind(0)));
-        assert_eq!(edited(|h| h.flags = 1, b""), Err(WireError::Flags(1)));
+        assert_eq!(edited(|h| h.flags = 2, b""), Err(WireError::Flags(2)));
         assert_eq!(
             edited(|h| h.payload_bytes = 2.into(), b"x"),
             Err(WireError::Length { declared: 2, actual: 1 })

@@ -153,3 +153,31 @@ fn sockets_alone() {
     }
     ten_rounds(3, Family::V6, |c| c.backend = "udp-multicast".parse().unwrap());
 }
+
+/// Ten rounds that leave together need one ack a follower; rounds that stand alone need one each.
+#[test]
+fn a_burst_needs_one_ack() {
+    if !privileged("a_burst_needs_one_ack") {
+        return;
+    }
+    for (independent, acks) in [(false, 1), (true, 10)] {
+        let fabric = fabric(3, Family::V4);
+        fabric.pin_neighbours(0).unwrap();
+        let mut endpoints = group(&fabric, 3, ebpf);
+        let mut leader = Seen::default();
+        for op in 1..=10 {
+            let tag = if independent { op } else { 0 };
+            let round = electrode::Round { tag, independent, ..round(3, op, 0, 2) };
+            endpoints[0].elec_broadcast(&round, b"x").unwrap();
+        }
+        leader.until(&mut endpoints[0], "quorum of all", |s| s.quorums.len() == 10);
+        assert_eq!(leader.quorums, (1..=10).collect::<Vec<_>>());
+        for follower in &mut endpoints[1..] {
+            let mut seen = Seen::default();
+            seen.until(follower, "the log", |s| s.log.len() == 10);
+            let stats = follower.stats().unwrap();
+            assert_eq!(stats.kernel(Verdict::TxAck), acks, "{stats:?}");
+            assert_eq!(stats.kernel(Verdict::DropLogged), 10 - acks);
+        }
+    }
+}

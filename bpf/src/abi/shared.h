@@ -134,7 +134,7 @@ enum elec_verdict {
 	ELEC_DROP_VIEW_OLD, /* F3 */
 	ELEC_DROP_SOURCE, /* F4, L2: not from where that member lives */
 	ELEC_DROP_NOT_DURABLE, /* F8: `disk`, duplicate above durable */
-	ELEC_DROP_LOGGED, /* `disk`: logged, acked later by user space */
+	ELEC_DROP_LOGGED, /* logged, acked later: with the rest of its burst, or (`disk`) by user space */
 	ELEC_DROP_ACK_FAILED, /* logged, but the ack could not be built; a resend heals it */
 	ELEC_DROP_COMMIT, /* F10: commit number absorbed */
 	ELEC_DROP_VOTE, /* L2: vote counted, quorum not complete */

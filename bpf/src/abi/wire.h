@@ -15,6 +15,12 @@
 /* `sender` of somebody who is not a member (a client). */
 #define ELEC_SENDER_CLIENT 0xff
 
+/*
+ * In a Prepare that others follow at once: log it, and let the ack of a later one say so too. Acks are
+ * cumulative (F9), so one ack is enough for a burst. A resend never carries it.
+ */
+#define ELEC_FLAG_ACK_LATER 1
+
 enum elec_kind {
 	/* leader -> followers: ops first..=last with their payload (VR section 4.1) */
 	ELEC_KIND_PREPARE = 1,
@@ -31,7 +37,7 @@ struct elec_hdr {
 	__u8 version;
 	__u8 kind; /* enum elec_kind */
 	__u8 sender; /* replica index, ELEC_SENDER_CLIENT if none */
-	__u8 flags; /* zero */
+	__u8 flags; /* ELEC_FLAG_* */
 	__u32 group;
 	__u32 targets; /* bit i: member i gets a copy; read by the broadcast program */
 	__u64 config_hash;

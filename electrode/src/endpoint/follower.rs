@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::abi::Header;
+use crate::abi::{FLAG_ACK_LATER, Header};
 use crate::config::Acks;
 use crate::rules::{self, Append};
 use crate::types::{Epoch, OpNumber, ReplicaId, View};
@@ -92,10 +92,12 @@ impl Follower {
         }
     }
 
-    /// The batch is in the caller's log now: acknowledge it (U7).
+    /// The batch is in the caller's log now: acknowledge it (U7), unless a later one's ack says so too.
     pub fn take(&mut self, header: &Header) {
         self.held = header.last();
-        self.ack(*header);
+        if header.flags & FLAG_ACK_LATER == 0 {
+            self.ack(*header);
+        }
     }
 
     /// The early batch that comes next, if it is here.

@@ -24,6 +24,7 @@ pub use self::wait::Patience;
 use self::carriers::Carriers;
 use self::follower::{Follower, LastBatch};
 use self::leader::Leader;
+use self::send::Burst;
 use crate::backend::FastPath;
 use crate::config::EndpointConfig;
 use crate::error::Result;
@@ -112,6 +113,7 @@ pub struct Endpoint {
     choice: Choice,
     wait: OwnedFd,
     carriers: Carriers,
+    burst: Option<Burst>,
     state: GateState,
     view: View,
     leader_id: ReplicaId,

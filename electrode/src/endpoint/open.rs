@@ -83,6 +83,7 @@ impl Endpoint {
             choice,
             wait,
             carriers: Carriers::default(),
+            burst: None,
             state: GateState::Frozen,
             view: View(0),
             leader_id: ReplicaId(0),

@@ -1,16 +1,28 @@
 //! What an endpoint sends: rounds, resends, commit numbers, the application's messages, acks.
 
+use std::mem::offset_of;
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use zerocopy::IntoBytes;
 
 use super::{Endpoint, Round, role_name};
-use crate::abi::Header;
+use crate::abi::{FLAG_ACK_LATER, Header};
 use crate::backend::RoundSlot;
 use crate::error::{Error, Result};
 use crate::types::{OpNumber, ReplicaId, ReplicaSet};
 use crate::wire::{self, Batch};
 use crate::words::GateState;
+
+/// Prepares that share one ack at most: how much a lost one delays.
+const BURST_MAX: usize = 16;
+
+/// The Prepares that are queued to leave together.
+pub(super) struct Burst {
+    /// The last of them.
+    staged: Range<usize>,
+    count: usize,
+}
 
 impl Endpoint {
     /// Sends a Prepare to `round.targets` and waits for its quorum in the background (paper section 4.1):
@@ -32,8 +44,20 @@ impl Endpoint {
         });
         self.leader.begin(*round);
         let header = self.prepare_header(round, payload.len());
-        self.queue_to(header, payload, round.targets);
+        let staged = self.queue_to(header, payload, round.targets);
+        self.join_burst(round, staged);
         Ok(())
+    }
+
+    /// What leaves together needs one ack: each Prepare of a burst but the last is acknowledged with it.
+    fn join_burst(&mut self, round: &Round, staged: Range<usize>) {
+        let (before, count) = self.burst.take().map_or((None, 0), |burst| (Some(burst.staged), burst.count));
+        let joins = before.filter(|_| !round.independent && count < BURST_MAX);
+        if let Some(before) = &joins {
+            self.socket.staged_mut(before)[offset_of!(Header, flags)] = FLAG_ACK_LATER;
+        }
+        let count = if joins.is_some() { count + 1 } else { 1 };
+        self.burst = Some(Burst { staged, count });
     }
 
     /// Sends a Prepare again, identical in what defines the op (L6), to each of `targets` by itself: through
@@ -120,7 +144,7 @@ impl Endpoint {
 
     /// One copy for all who can be reached by one, single ones for the rest: a peer whose neighbour is
     /// unresolved gets a unicast send, which resolves it (L7).
-    fn queue_to(&mut self, header: Header, payload: &[u8], targets: ReplicaSet) {
+    fn queue_to(&mut self, header: Header, payload: &[u8], targets: ReplicaSet) -> Range<usize> {
         let targets = targets.intersection(self.config.peers());
         // One copy needs no clone: the socket does it as well.
         let reached = Some(self.path.reached(targets)).filter(|r| r.len() > 1).unwrap_or_default();
@@ -136,6 +160,7 @@ impl Endpoint {
         for peer in targets.difference(reached).iter() {
             self.socket.queue(&staged, self.config.members[peer.index()]);
         }
+        staged
     }
 
     /// Acknowledges ops up to `op` to the leader, for [`Acks::ByCaller`].
@@ -161,6 +186,7 @@ impl Endpoint {
 
     /// Sends everything that is queued.
     pub fn flush(&mut self) -> Result<()> {
+        self.burst = None;
         if self.socket.has_queued() {
             self.socket.flush().map_err(Error::io("sendmmsg"))?;
             if let Some(met) = self.path.carriers_met() {

@@ -150,7 +150,9 @@ impl Run {
                 Err(Verdict::PassRaced)
             }
             At::LoadOpBell => {
-                let after = if kernel.params.log_only { Verdict::DropLogged } else { Verdict::TxAck };
+                let later = self.header().flags & crate::abi::FLAG_ACK_LATER != 0;
+                let later = later || kernel.params.log_only;
+                let after = if later { Verdict::DropLogged } else { Verdict::TxAck };
                 match kernel.control.ring_at_op {
                     bell if ingress::armed(bell, self.header().last()) => {
                         At::RingOpBell { bell, after }.next()

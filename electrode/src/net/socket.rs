@@ -181,6 +181,11 @@ impl BatchSocket {
         self.queue.push(Queued { bytes: staged.clone(), to: RawAddr::new(to) });
     }
 
+    /// A staged datagram, for a change before it leaves.
+    pub(crate) fn staged_mut(&mut self, staged: &Range<usize>) -> &mut [u8] {
+        &mut self.arena[staged.clone()]
+    }
+
     /// Whether anything waits to be sent.
     pub fn has_queued(&self) -> bool {
         !self.queue.is_empty()
