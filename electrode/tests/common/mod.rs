@@ -4,6 +4,8 @@
 #[cfg(feature = "fabric")]
 pub mod actor;
 #[cfg(feature = "fabric")]
+pub mod broadcaster;
+#[cfg(feature = "fabric")]
 pub mod capture;
 #[cfg(all(feature = "fabric", feature = "ebpf"))]
 pub mod foreign;
