@@ -153,10 +153,5 @@ pub use attach::{PassStub, attach_pass_stub};
 pub use error::{Error, Result};
 
 pub use endpoint::{Choice, Endpoint, Event, Patience, Round};
-pub use net::{Direction, Interface, XdpMode, XdpProgram};
+pub use net::{Direction, Interface, SocketStats, XdpMode, XdpProgram};
 pub use stats::Stats;
-
-/// A UDP socket that works in batches.
-pub mod udp {
-    pub use crate::net::socket::{BATCH, BatchSocket, Calls, SocketStats};
-}

@@ -19,6 +19,7 @@ pub use interface::{Interface, XdpMode, XdpProgram};
 pub(crate) use netlink::Netlink;
 #[cfg(feature = "ebpf")]
 pub(crate) use next_hop::{NextHops, Watcher};
+pub use socket::SocketStats;
 #[cfg(feature = "ebpf")]
 pub(crate) use tables::is_local;
 pub(crate) use xdp_features::native_xdp;

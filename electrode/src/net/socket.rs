@@ -155,6 +155,7 @@ impl BatchSocket {
     }
 
     /// The bound address.
+    #[cfg(test)]
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket
             .local_addr()?
@@ -266,8 +267,7 @@ impl BatchSocket {
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(1) }
     }
 
-    /// Takes up to [`BATCH`] datagrams that have arrived, without waiting; read them with
-    /// [`BatchSocket::datagram`] until the next call.
+    /// Takes up to [`BATCH`] datagrams that have arrived, without waiting, into the ring.
     pub fn receive(&mut self) -> io::Result<usize> {
         let got = match self.calls {
             Calls::Batched => self.receive_batch(BATCH),
@@ -330,6 +330,7 @@ impl BatchSocket {
     }
 
     /// Datagram `i` of the last [`BatchSocket::receive`] and where it came from; empty if it was too large.
+    #[cfg(test)]
     pub fn datagram(&self, i: usize) -> (&[u8], SocketAddr) {
         self.ring.datagram(i)
     }
