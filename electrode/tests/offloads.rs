@@ -181,3 +181,21 @@ fn a_burst_needs_one_ack() {
         }
     }
 }
+
+/// A peer that gets no later Prepare of the burst acknowledges the one that it gets.
+#[test]
+fn a_burst_to_different_peers_is_acknowledged_by_each() {
+    if !privileged("a_burst_to_different_peers_is_acknowledged_by_each") {
+        return;
+    }
+    let fabric = fabric(3, Family::V4);
+    fabric.pin_neighbours(0).unwrap();
+    let mut endpoints = group(&fabric, 3, ebpf);
+    let only = |i: u8| ReplicaSet::EMPTY.with(ReplicaId(i));
+    for (op, to) in [(1, 1), (2, 2)] {
+        let round = electrode::Round { targets: only(to), voters: only(to), ..round(3, op, 0, 1) };
+        endpoints[0].elec_broadcast(&round, b"x").unwrap();
+    }
+    // The second is a gap to its follower; the first must not wait for it.
+    Seen::default().until(&mut endpoints[0], "quorum of the first", |s| s.quorums == [1]);
+}

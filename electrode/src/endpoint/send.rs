@@ -19,8 +19,9 @@ const BURST_MAX: usize = 16;
 
 /// The Prepares that are queued to leave together.
 pub(super) struct Burst {
-    /// The last of them.
+    /// The last of them, and who gets it.
     staged: Range<usize>,
+    targets: ReplicaSet,
     count: usize,
 }
 
@@ -49,15 +50,19 @@ impl Endpoint {
         Ok(())
     }
 
-    /// What leaves together needs one ack: each Prepare of a burst but the last is acknowledged with it.
+    /// What leaves together needs one ack: each Prepare of a burst but the last is acknowledged with it. Who
+    /// got the earlier one must get the later one too.
     fn join_burst(&mut self, round: &Round, staged: Range<usize>) {
-        let (before, count) = self.burst.take().map_or((None, 0), |burst| (Some(burst.staged), burst.count));
-        let joins = before.filter(|_| !round.independent && count < BURST_MAX);
-        if let Some(before) = &joins {
-            self.socket.staged_mut(before)[offset_of!(Header, flags)] = FLAG_ACK_LATER;
+        let mut count = 1;
+        if let Some(before) = self.burst.take()
+            && !round.independent
+            && before.count < BURST_MAX
+            && before.targets.difference(round.targets).is_empty()
+        {
+            self.socket.staged_mut(&before.staged)[offset_of!(Header, flags)] = FLAG_ACK_LATER;
+            count = before.count + 1;
         }
-        let count = if joins.is_some() { count + 1 } else { 1 };
-        self.burst = Some(Burst { staged, count });
+        self.burst = Some(Burst { staged, targets: round.targets, count });
     }
 
     /// Sends a Prepare again, identical in what defines the op (L6), to each of `targets` by itself: through
