@@ -20,6 +20,7 @@ pub mod measure;
 pub mod message;
 pub mod node;
 pub mod peer;
+pub mod plant;
 pub mod replica;
 pub mod report;
 pub mod resp;
