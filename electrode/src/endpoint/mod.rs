@@ -112,6 +112,8 @@ pub struct Plants {
     pub append_beside_kernel: bool,
     /// A6, L4: one vote completes a round.
     pub single_vote_commits: bool,
+    /// A8, L4: rounds are counted by their bits, not by the maxima.
+    pub count_by_bits: bool,
     /// A9, L5: rounds are recounted only when an ack got through to user space.
     pub no_scan: bool,
     /// P2, U6: the gate is opened with the epoch of the opening before.
@@ -239,7 +241,7 @@ impl Endpoint {
                 if self.plants.no_scan && !self.leader.take_ack_arrived() {
                     return;
                 }
-                self.leader.recount(&*self.path, members, self.plants.single_vote_commits, |done| {
+                self.leader.recount(&*self.path, members, self.plants, |done| {
                     f(Event::Quorum { first: done.first, last: done.last, tag: done.tag });
                 });
             }

@@ -1,0 +1,73 @@
+//! What is known of one replica's log, told by those who handed it over.
+
+use electrode::model::Kernel;
+use electrode::types::{OpNumber, View};
+
+use super::Committed;
+use crate::batch::entries;
+
+/// One replica as seen from outside.
+#[derive(Debug, Default)]
+pub(super) struct Witness {
+    pub life: u32,
+    /// Value of op `i + 1`, as user space holds it.
+    pub log: Vec<u64>,
+    /// View of the last opening, and whether it leads there.
+    pub view: View,
+    pub leads: bool,
+    /// Highest op promised in each... the view of the last promise, and the op.
+    pub promised: (View, OpNumber),
+    /// Highest op that kernel programs promised in this opening.
+    pub promised_by_kernel: OpNumber,
+    /// Last op that a drain returned in this opening.
+    pub drained: OpNumber,
+    /// Ops up to here were compared with what this view's leader ordered.
+    pub verified: (View, OpNumber),
+    /// Highest view that it voted for, and the last op of that vote.
+    pub voted: Option<(View, OpNumber)>,
+    /// What is handed over now comes from the kernel's log.
+    pub from_kernel: OpNumber,
+    /// View and op that the disk is known to hold.
+    pub commit: OpNumber,
+}
+
+impl Witness {
+    /// The value that this replica holds for `op`: in user space, or in kernel memory.
+    pub fn value(&self, op: OpNumber, kernel: &Kernel) -> Option<u64> {
+        if let Some(value) = self.log.get(op.0 as usize - 1) {
+            return Some(*value);
+        }
+        let gate = kernel.gate();
+        let mut at = OpNumber(self.log.len() as u64);
+        while at < op && at < gate.op {
+            let slot = kernel.slot(at.next());
+            let next = slot.epoch == u64::from(gate.epoch.0) && slot.first == at.0 + 1 && slot.last >= slot.first;
+            if !next {
+                return None;
+            }
+            if OpNumber(slot.last) >= op {
+                let index = (op.0 - slot.first) as usize;
+                return values(&slot.payload).nth(index).map(|entry| entry.value);
+            }
+            at = OpNumber(slot.last);
+        }
+        None
+    }
+}
+
+/// The ops of a batch.
+pub(super) fn values(payload: &[u8]) -> impl Iterator<Item = Committed> + '_ {
+    entries(payload).map_while(Result::ok).map(|entry| Committed {
+        value: hash(entry.client, entry.request, entry.command),
+        client: entry.client,
+        request: entry.request,
+        command: entry.command.to_vec(),
+    })
+}
+
+fn hash(client: u64, request: u64, command: &[u8]) -> u64 {
+    let words = client.to_le_bytes().into_iter().chain(request.to_le_bytes()).chain(command.iter().copied());
+    words.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
