@@ -30,4 +30,5 @@ pub mod state_file;
 pub mod state_machine;
 pub mod status;
 pub mod stop;
+pub mod storage;
 pub mod workload;
