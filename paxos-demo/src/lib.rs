@@ -32,4 +32,5 @@ pub mod state_file;
 pub mod state_machine;
 pub mod status;
 pub mod stop;
+pub mod storage;
 pub mod workload;
