@@ -130,6 +130,7 @@ impl Driver {
 
     fn poll(&mut self) -> Result<usize, DriverError> {
         let now = self.endpoint.now_ns();
+        self.replica.set_wall_clock(unix_ms());
         let Self { endpoint, replica, asked, warned_at, observer, .. } = self;
         let events = endpoint.elec_poll_message(POLL_BUDGET, &mut |event| {
             if let Some(observer) = observer {
@@ -333,4 +334,10 @@ impl Driver {
         };
         (!timeout.is_zero()).then_some((timeout, patience))
     }
+}
+
+/// The time of day; a clock before 1970 is a clock that was not set.
+fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
 }
