@@ -253,8 +253,7 @@ impl Run {
         let params = &kernel.params;
         let datagram = self.datagram();
         let plants = &kernel.plants;
-        let broken =
-            plants.shared_scratch || plants.stale_scratch && verdict == Verdict::TxAckRepeated;
+        let broken = plants.shared_scratch || plants.stale_scratch && verdict == Verdict::TxAckRepeated;
         let last = if broken { OpNumber(kernel.scratch) } else { self.header().last() };
         let ack = wire::prepare_ok(self.header(), params.me, params.incarnation, last);
         let partial = params.partial_checksums && datagram.checksum_is_partial(&self.frame);

@@ -196,7 +196,8 @@ impl World {
     }
 
     fn pause_client(&mut self, index: usize) {
-        let at = self.now + if self.rng.u8(0..8) == 0 { self.rng.u64(0..5 * MS) } else { self.rng.u64(0..200 * US) };
+        let at = self.now
+            + if self.rng.u8(0..8) == 0 { self.rng.u64(0..5 * MS) } else { self.rng.u64(0..200 * US) };
         self.plan(at, Happening::ClientTimer { client: index });
     }
 }

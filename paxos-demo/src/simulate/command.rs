@@ -27,8 +27,11 @@ pub enum SimulateError {
 
 /// Runs the command; the exit code says whether a rule was broken.
 pub fn simulate(args: &SimulateArgs) -> Result<u8, SimulateError> {
-    let mut setting =
-        Setting { replicas: args.replicas.map(usize::from), durability: args.durability, ..Setting::default() };
+    let mut setting = Setting {
+        replicas: args.replicas.map(usize::from),
+        durability: args.durability,
+        ..Setting::default()
+    };
     match args.plant.as_deref() {
         Some("list") => {
             list();
@@ -50,7 +53,11 @@ pub fn simulate(args: &SimulateArgs) -> Result<u8, SimulateError> {
     println!(
         "{} seeds from {first} on in {seconds:.1} s: {} ops committed, {} requests answered, {} events, {:.0} s of \
          virtual time",
-        summary.seeds, summary.ops, summary.answers, summary.events, summary.virtual_ns as f64 / 1e9
+        summary.seeds,
+        summary.ops,
+        summary.answers,
+        summary.events,
+        summary.virtual_ns as f64 / 1e9
     );
     match summary.violation {
         None if args.trace && args.seeds == 1 => {

@@ -97,7 +97,10 @@ impl World {
         self.trace.mix(&[node as u64, cpu as u64, machine.kernel.control.gate]);
         if after.op != before.op {
             self.trace.line(now, |line| {
-                line.push_str(&format!("r{node} cpu{cpu} tail {} -> {} in epoch {}", before.op, after.op, after.epoch));
+                line.push_str(&format!(
+                    "r{node} cpu{cpu} tail {} -> {} in epoch {}",
+                    before.op, after.op, after.epoch
+                ));
             });
             // F7: whatever the program acknowledges later, it promises it here.
             if let Some(promise) = Promise::of(&run, machine.addr)

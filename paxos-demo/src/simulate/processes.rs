@@ -94,8 +94,7 @@ impl World {
 
     fn replica_config(&self, node: usize, incarnation: u32) -> ReplicaConfig {
         let hash = self.config.config_hash();
-        let mut replica =
-            ReplicaConfig::new(ReplicaId(node as u8), self.weather.members, incarnation, hash);
+        let mut replica = ReplicaConfig::new(ReplicaId(node as u8), self.weather.members, incarnation, hash);
         replica.payload_bytes_max = self.config.payload_bytes_max as usize;
         replica.batching = if self.weather.batch_one { Batching::One } else { Batching::Auto };
         replica.pipeline_batches = self.weather.pipeline_batches;
@@ -169,7 +168,8 @@ pub(super) fn start(shared: &Shared, node: usize) {
     machine.inbox.clear();
     machine.process = Process::Running;
     world.checker.born(node, life);
-    let (endpoint, replica) = (world.endpoint_config(node, incarnation), world.replica_config(node, incarnation));
+    let (endpoint, replica) =
+        (world.endpoint_config(node, incarnation), world.replica_config(node, incarnation));
     let (clock, plants, log_slots) = (world.clock(), world.plants, world.config.log_slots);
     drop(world);
 

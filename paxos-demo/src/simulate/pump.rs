@@ -160,7 +160,8 @@ impl World {
 
     /// Whether the group survives this one too, for now: the leader of view 0 is needed, and a majority.
     fn may_lose(&self, node: usize) -> bool {
-        let away = self.nodes.iter().filter(|m| m.dies_in.is_some() || matches!(m.process, Process::Dead)).count();
+        let away =
+            self.nodes.iter().filter(|m| m.dies_in.is_some() || matches!(m.process, Process::Dead)).count();
         node != 0 && 2 * (away + 1) < self.weather.members
     }
 

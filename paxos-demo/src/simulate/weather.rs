@@ -79,7 +79,7 @@ impl Weather {
         };
         Self {
             members: members.unwrap_or([3, 3, 5][rng.usize(0..3)]),
-            durability: durability.unwrap_or([Durability::Memory, Durability::Disk][rng.usize(0..2)]),
+            durability: durability.unwrap_or(Durability::Memory),
             clients: rng.usize(1..6),
             log_slots: [4, 8, 16][rng.usize(0..3)],
             quorum_window: [8, 16, 32][rng.usize(0..3)],

@@ -1,6 +1,5 @@
 //! The wire: who reaches whom, and what happens to a frame on its way.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use electrode::abi::{HEADER_BYTES, Header, Kind};
@@ -117,7 +116,7 @@ impl World {
     /// When the copies of a frame arrive: none, one or two.
     fn arrivals(&mut self) -> impl Iterator<Item = u64> + use<> {
         let Self { weather, rng, now, .. } = self;
-        let mut travel = |rng: &mut fastrand::Rng| {
+        let travel = |rng: &mut fastrand::Rng| {
             let late = weather.overtake.hit(rng);
             *now + rng.u64(20 * US..100 * US) + if late { rng.u64(0..weather.overtake_ns_max) } else { 0 }
         };

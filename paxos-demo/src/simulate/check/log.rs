@@ -78,7 +78,8 @@ impl Checker {
         let order = self.orders.get_mut(&view).expect("made at the opening");
         if (order.leader, order.life) != (node, witness.life) {
             let Order { leader, life, .. } = order;
-            let what = format!("orders op {first} in view {view}, which replica {leader} (life {life}) leads");
+            let what =
+                format!("orders op {first} in view {view}, which replica {leader} (life {life}) leads");
             return Err(Violation::new("C5", node, what));
         }
         order.values.extend(hashes);
@@ -86,7 +87,13 @@ impl Checker {
     }
 
     /// The replica opens its gate.
-    pub(in super::super) fn opens(&mut self, node: usize, leads: bool, view: View, last: OpNumber) -> Checked {
+    pub(in super::super) fn opens(
+        &mut self,
+        node: usize,
+        leads: bool,
+        view: View,
+        last: OpNumber,
+    ) -> Checked {
         let witness = &mut self.witnesses[node];
         if witness.log.len() as u64 != last.0 {
             let what = format!("opens at op {last}, its log ends at op {}", witness.log.len());
@@ -130,8 +137,9 @@ impl Checker {
             && view < voted
             && op > last
         {
-            let what =
-                format!("acknowledges op {op} in view {view} after a vote for view {voted} with ops up to {last}");
+            let what = format!(
+                "acknowledges op {op} in view {view} after a vote for view {voted} with ops up to {last}"
+            );
             return Err(Violation::new("C3", node, what));
         }
         let from = if witness.verified.0 == view { witness.verified.1.0 } else { 0 };
@@ -169,7 +177,8 @@ impl Checker {
     pub(in super::super) fn quorum(&mut self, node: usize, op: OpNumber) -> Checked {
         let view = self.witnesses[node].view;
         let acks = self.acks.get(&view);
-        let others = (0..self.members).filter(|m| *m != node && acks.is_some_and(|acks| acks[*m] >= op)).count();
+        let others =
+            (0..self.members).filter(|m| *m != node && acks.is_some_and(|acks| acks[*m] >= op)).count();
         if 2 * (others + 1) <= self.members {
             let what = format!("op {op} commits in view {view} with {others} acks of others: {acks:?}");
             return Err(Violation::new("C4", node, what));
@@ -190,7 +199,8 @@ impl Checker {
             match self.committed.get(at) {
                 Some(known) if known.value == value => {}
                 Some(known) => {
-                    let what = format!("commits {value:x} as op {}, {:x} was committed there", at + 1, known.value);
+                    let what =
+                        format!("commits {value:x} as op {}, {:x} was committed there", at + 1, known.value);
                     return Err(Violation::new("C1", node, what));
                 }
                 None => self.committed.push(self.contents[&value].clone()),
@@ -203,7 +213,8 @@ impl Checker {
     /// A follower's commit number: what no leader committed cannot be committed.
     pub(in super::super) fn follows_commit(&mut self, node: usize, op: OpNumber) -> Checked {
         if op.0 as usize > self.committed.len() {
-            let what = format!("takes op {op} for committed, the group committed {} ops", self.committed.len());
+            let what =
+                format!("takes op {op} for committed, the group committed {} ops", self.committed.len());
             return Err(Violation::new("C4", node, what));
         }
         self.committed(node, op)

@@ -4,7 +4,7 @@ use electrode::model::Kernel;
 use electrode::types::{OpNumber, View};
 
 use super::Committed;
-use crate::batch::entries;
+use crate::batch;
 
 /// One replica as seen from outside.
 #[derive(Debug, Default)]
@@ -41,7 +41,8 @@ impl Witness {
         let mut at = OpNumber(self.log.len() as u64);
         while at < op && at < gate.op {
             let slot = kernel.slot(at.next());
-            let next = slot.epoch == u64::from(gate.epoch.0) && slot.first == at.0 + 1 && slot.last >= slot.first;
+            let next =
+                slot.epoch == u64::from(gate.epoch.0) && slot.first == at.0 + 1 && slot.last >= slot.first;
             if !next {
                 return None;
             }
@@ -55,19 +56,21 @@ impl Witness {
     }
 }
 
-/// The ops of a batch.
+/// The ops of a batch. Its time is part of each: what replicas make of an op depends on it.
 pub(super) fn values(payload: &[u8]) -> impl Iterator<Item = Committed> + '_ {
-    entries(payload).map_while(Result::ok).map(|entry| Committed {
-        value: hash(entry.client, entry.request, entry.command),
-        client: entry.client,
-        request: entry.request,
-        command: entry.command.to_vec(),
+    batch::open(payload).into_iter().flat_map(|(time_ms, entries)| {
+        entries.map_while(Result::ok).map(move |entry| Committed {
+            value: hash(time_ms, entry.client, entry.request, entry.command),
+            client: entry.client,
+            request: entry.request,
+            command: entry.command.to_vec(),
+        })
     })
 }
 
-fn hash(client: u64, request: u64, command: &[u8]) -> u64 {
-    let words = client.to_le_bytes().into_iter().chain(request.to_le_bytes()).chain(command.iter().copied());
-    words.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+fn hash(time_ms: u64, client: u64, request: u64, command: &[u8]) -> u64 {
+    let words = [time_ms, client, request].into_iter().flat_map(u64::to_le_bytes);
+    words.chain(command.iter().copied()).fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
