@@ -219,14 +219,17 @@ fn readiness<'a>(sources: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<Ow
     // SAFETY: a descriptor that was just made and that nobody else owns.
     let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
     for source in sources {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
-        // SAFETY: two open descriptors and an initialised event.
-        let added = unsafe {
-            libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, source.as_raw_fd(), &raw mut event)
-        };
-        if added < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        watch(&epoll, source)?;
     }
     Ok(epoll)
+}
+
+/// Adds a descriptor to those that wake.
+pub(super) fn watch(epoll: &OwnedFd, source: BorrowedFd<'_>) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+    // SAFETY: two open descriptors and an initialised event.
+    let added = unsafe {
+        libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, source.as_raw_fd(), &raw mut event)
+    };
+    if added < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -1,7 +1,7 @@
 //! Sleeping until something happens: arm, look once more, wait, disarm.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::Endpoint;
@@ -22,6 +22,12 @@ pub enum Patience {
 }
 
 impl Endpoint {
+    /// Makes [`Endpoint::wait`] return when `fd` is readable, too. It must stay open as long as the endpoint.
+    pub fn wake_on(&mut self, fd: BorrowedFd<'_>) -> Result<()> {
+        let Some(wait) = &self.wait else { return Ok(()) };
+        super::open::watch(wait, fd).map_err(Error::io("epoll_ctl"))
+    }
+
     /// Arms the doorbells, for those who wait on [`Endpoint::fd`] themselves. `false`: there is something to
     /// poll already, and nothing was armed.
     pub fn arm(&mut self, patience: Patience) -> bool {

@@ -24,6 +24,7 @@ use electrode::types::{OpNumber, ReplicaId, View};
 
 pub use error::StorageError;
 pub use memory::MemoryStorage;
+pub use state_file::FILE as STATE_FILE;
 
 use crate::config::Durability;
 use crate::log::LogEntry;

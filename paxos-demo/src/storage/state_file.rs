@@ -13,7 +13,7 @@ use super::{Persisted, StorageError};
 use crate::config::Durability;
 
 /// Its name.
-pub(super) const FILE: &str = "replica.json";
+pub const FILE: &str = "replica.json";
 
 /// 2: with durability and checksum.
 const SCHEMA: u32 = 2;
@@ -33,6 +33,8 @@ struct Contents {
 struct State {
     id: ReplicaId,
     durability: Durability,
+    /// Anything was promised under this name: a start that came to nothing was no life.
+    lived: bool,
     incarnation: u32,
     view: View,
     last_normal_view: View,
@@ -49,6 +51,7 @@ impl State {
 #[derive(Debug)]
 pub(super) struct StateFile {
     durability: Durability,
+    lived: bool,
     persisted: Persisted,
 }
 
@@ -63,7 +66,7 @@ impl StateFile {
         bootstrap: bool,
     ) -> Result<(Self, bool), StorageError> {
         let found = Self::read(files)?;
-        let first_life = found.is_none();
+        let lived = found.as_ref().is_some_and(|state| state.lived);
         let clock = incarnation_by_clock();
         let persisted = match found {
             None if !bootstrap => return Err(StorageError::NoState { id, path: files.path(FILE) }),
@@ -81,9 +84,9 @@ impl StateFile {
                 Persisted { incarnation: clock.max(next), ..state.persisted }
             }
         };
-        let state = Self { durability, persisted };
+        let state = Self { durability, lived, persisted };
         state.write(files)?;
-        Ok((state, first_life))
+        Ok((state, !lived))
     }
 
     /// The state in `files`, if there is one.
@@ -99,9 +102,9 @@ impl StateFile {
         if contents.crc32c != state.checksum() {
             return Err(damaged("checksum wrong".into()));
         }
-        let State { id, durability, incarnation, view, last_normal_view, config_hash } = state;
+        let State { id, durability, lived, incarnation, view, last_normal_view, config_hash } = state;
         let persisted = Persisted { id, incarnation, view, last_normal_view, config_hash };
-        Ok(Some(Self { durability, persisted }))
+        Ok(Some(Self { durability, lived, persisted }))
     }
 
     /// Whether the file is this replica's.
@@ -139,6 +142,7 @@ impl StateFile {
         view: View,
         last_normal_view: View,
     ) -> Result<(), StorageError> {
+        self.lived = true;
         self.persisted.view = view;
         self.persisted.last_normal_view = last_normal_view;
         self.write(files)
@@ -146,8 +150,8 @@ impl StateFile {
 
     fn write(&self, files: &dyn Files) -> Result<(), StorageError> {
         let Persisted { id, incarnation, view, last_normal_view, config_hash } = self.persisted;
-        let durability = self.durability;
-        let state = State { id, durability, incarnation, view, last_normal_view, config_hash };
+        let Self { durability, lived, .. } = *self;
+        let state = State { id, durability, lived, incarnation, view, last_normal_view, config_hash };
         let contents = Contents { schema: SCHEMA, crc32c: state.checksum(), state };
         let bytes = serde_json::to_vec_pretty(&contents).expect("numbers and words");
         write_whole(files, FILE, &[&bytes]).map(drop)
