@@ -284,6 +284,11 @@ impl Endpoint {
         self.clock.now_ns()
     }
 
+    /// The time of day in milliseconds since 1970.
+    pub fn unix_ms(&self) -> u64 {
+        self.clock.unix_ms()
+    }
+
     /// Counters of socket, user space and kernel.
     pub fn stats(&self) -> Result<Stats> {
         let mut stats = self.stats.clone();

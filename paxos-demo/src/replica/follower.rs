@@ -237,9 +237,9 @@ impl Replica {
                     return;
                 }
             }
+            let (keep, snapshot, entries) = (OpNumber(0), Some((op, snapshot)), Vec::new());
+            self.outbox.push(Action::InstallLog { keep, snapshot, entries });
             if self.config.durable {
-                let (keep, snapshot, entries) = (OpNumber(0), Some((op, snapshot)), Vec::new());
-                self.outbox.push(Action::InstallLog { keep, snapshot, entries });
                 self.durable = op;
             }
         }

@@ -35,8 +35,8 @@ impl Replica {
             }
         }
         self.view = view;
+        self.outbox.push(Action::InstallLog { keep, snapshot, entries });
         if self.config.durable {
-            self.outbox.push(Action::InstallLog { keep, snapshot, entries });
             self.durable = self.log.last_op();
         }
         self.last_normal_view = view;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use electrode::model::frame;
 use fastrand::Rng;
 
-use super::check::replay::{Answered, op_of};
+use super::check::replay::{Answer, Replay};
 use super::weather::{MS, US, Weather};
 use super::wire::build;
 use super::world::{Frame, Happening, World};
@@ -34,7 +34,8 @@ pub(super) struct Clients {
     /// Session ids are counted, not random: a seed replays.
     next_id: u64,
     value_bytes_max: usize,
-    pub answers: Vec<Answered>,
+    pub replay: Replay,
+    pub answers: u64,
     /// Highest op whose answer was seen.
     answered_op: usize,
     /// Requests whose fate is open.
@@ -50,7 +51,8 @@ impl Clients {
             all: Vec::new(),
             next_id: 1,
             value_bytes_max: weather.value_bytes_max,
-            answers: Vec::new(),
+            replay: Replay::default(),
+            answers: 0,
             answered_op: 0,
             unknown: 0,
             turned_down: 0,
@@ -160,25 +162,29 @@ impl World {
             return;
         }
         let step = all[index].session.on_reply(group, &reply, now);
-        let result = (step == Step::Done).then(|| Answered {
+        let result = (step == Step::Done).then(|| Answer {
             client: reply.client,
             request: reply.request,
+            command: all[index].command.clone(),
             result: reply.result.to_vec(),
             after: all[index].after,
         });
         self.client_step(index, step, result);
     }
 
-    fn client_step(&mut self, index: usize, step: Step, answer: Option<Answered>) {
+    fn client_step(&mut self, index: usize, step: Step, answer: Option<Answer>) {
         match step {
             Step::Send => self.client_send(index),
             Step::Wait(_) => {}
             Step::Done => {
                 let answer = answer.expect("a reply ends a request");
-                let op = op_of(self.checker.committed_ops(), answer.client, answer.request);
-                self.clients.answered_op = self.clients.answered_op.max(op.unwrap_or_default());
-                self.trace.mix(&[index as u64, answer.request, op.unwrap_or_default() as u64]);
-                self.clients.answers.push(answer);
+                let Self { clients, checker, trace, .. } = self;
+                clients.answers += 1;
+                trace.mix(&[index as u64, answer.request, answer.after as u64]);
+                match clients.replay.answered(checker.committed_ops(), answer) {
+                    Ok(op) => clients.answered_op = clients.answered_op.max(op),
+                    Err(violation) => self.violate(Err(violation)),
+                }
                 self.pause_client(index);
             }
             Step::Failed(error) => {

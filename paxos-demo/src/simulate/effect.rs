@@ -30,22 +30,30 @@ pub(super) fn effect(shared: &Shared, node: usize, what: &'static str) {
         weather.interrupt.hit(rng)
     } {
         let longest = world.weather.interrupt_ns_max;
-        // Short ones are as interesting as long ones.
-        let most = world.rng.u64(1..=longest);
-        let until = world.now + world.rng.u64(1..=most);
         let now = world.now;
-        world.trace.line(now, |line| {
-            line.push_str(&format!("r{node} is interrupted at {what} until {:.3} ms", until as f64 / 1e6));
-        });
-        world.interrupted += 1;
+        world.trace.line(now, |line| line.push_str(&format!("r{node} is interrupted at {what}")));
         drop(world);
-        pump(shared, until);
-        let mut world = lock(shared);
-        world.interrupted -= 1;
-        if world.nodes[node].doomed {
-            drop(world);
-            std::panic::resume_unwind(Box::new(Killed));
-        }
+        pass_time(shared, node, longest);
+    }
+}
+
+/// The process of `node` waits for up to `longest` nanoseconds; meanwhile the world goes on.
+pub(super) fn pass_time(shared: &Shared, node: usize, longest: u64) {
+    let mut world = lock(shared);
+    if world.interrupted >= INTERRUPTED_MAX {
+        return;
+    }
+    // Short times are as interesting as long ones.
+    let most = world.rng.u64(1..=longest);
+    let until = world.now + world.rng.u64(1..=most);
+    world.interrupted += 1;
+    drop(world);
+    pump(shared, until);
+    let mut world = lock(shared);
+    world.interrupted -= 1;
+    if world.nodes[node].doomed {
+        drop(world);
+        std::panic::resume_unwind(Box::new(Killed));
     }
 }
 

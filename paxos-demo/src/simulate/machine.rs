@@ -8,6 +8,7 @@ use electrode::model::params::{BUSY_TRIES, SWAP_TRIES};
 use electrode::model::{Kernel, Params, Plants as KernelPlants, Run};
 use electrode::types::{OpNumber, ReplicaId, View};
 
+use super::disk::Disk;
 use super::weather::Weather;
 use super::world::Frame;
 use crate::config::{ClusterConfig, Durability};
@@ -55,6 +56,7 @@ pub(super) struct Machine {
     pub carriers: u64,
     /// What waits in the socket.
     pub inbox: VecDeque<(Vec<u8>, SocketAddr)>,
+    pub disk: Disk,
     pub process: Process,
     /// Number of this life, 0 before the first.
     pub life: u32,
@@ -86,6 +88,7 @@ impl Machine {
             missed: vec![Missed::default(); config.quorum_window as usize],
             carriers: 0,
             inbox: VecDeque::new(),
+            disk: Disk::default(),
             process: Process::Dead,
             life: 0,
             dies_in: None,

@@ -22,6 +22,7 @@ mod check;
 mod clients;
 mod command;
 mod cpu;
+mod disk;
 mod effect;
 mod kernel_path;
 mod machine;

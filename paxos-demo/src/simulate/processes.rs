@@ -4,11 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use electrode::config::{Acks, EndpointConfig};
 use electrode::simulation::{Clock, EndpointPlants};
-use electrode::types::{OpNumber, ReplicaId};
-use electrode::words::GateState;
+use electrode::types::ReplicaId;
 use electrode::{Endpoint, Event};
 
 use super::check::Violation;
+use super::disk::SimStorage;
 use super::effect::Killed;
 use super::kernel_path::SimKernel;
 use super::machine::{OFFLOADS, Process, memory};
@@ -20,10 +20,7 @@ use crate::batcher::Batching;
 use crate::config::Durability;
 use crate::driver::{Driver, DriverError, Observer};
 use crate::plant::{Plant, Plants};
-use crate::replica::{Action, GateRole, Replica, ReplicaConfig};
-
-/// Whether a killed replica can come back.
-pub(super) const RESTARTS: bool = false;
+use crate::replica::{Action, GateRole, Memory, Replica, ReplicaConfig};
 
 /// Shows the boundary of a replica to the checkers.
 struct Witnessed {
@@ -40,7 +37,7 @@ impl Observer for Witnessed {
             Event::Logged { first, last, payload, .. } => {
                 checker.logged(self.node, *first, *last, payload, gate)
             }
-            Event::Quorum { last, .. } => checker.quorum(self.node, *last),
+            Event::Quorum { last, .. } => checker.has_quorum(self.node, *last),
             _ => Ok(()),
         };
         world.violate(checked);
@@ -48,12 +45,17 @@ impl Observer for Witnessed {
 
     fn action(&mut self, action: &Action) {
         let mut world = lock(&self.shared);
-        let checker = &mut world.checker;
+        let World { checker, nodes, .. } = &mut *world;
+        let disk = &nodes[self.node].disk;
         let checked = match action {
             Action::Prepare { first, payload, .. } => checker.prepared(self.node, *first, payload),
-            Action::OpenGate { role, view, last_op, .. } => {
-                checker.opens(self.node, *role == GateRole::Lead, *view, *last_op)
+            Action::InstallLog { keep, snapshot, entries } => {
+                checker.installs(self.node, *keep, snapshot.as_ref().map(|(op, _)| *op), entries)
             }
+            Action::OpenGate { role, view, last_op, .. } => {
+                checker.opens(self.node, *role == GateRole::Lead, *view, *last_op, disk)
+            }
+            Action::Send { message, .. } => checker.says(self.node, message, disk),
             _ => Ok(()),
         };
         let (now, node) = (world.now, self.node);
@@ -106,11 +108,27 @@ impl World {
         replica.hello_ns = 5 * MS;
         replica.hello_max_ns = 40 * MS;
         replica.formation_wait_ns = 20 * MS;
+        replica.leader_timeout_ns = 30 * MS;
+        replica.view_change_timeout_ns = 30 * MS;
+        replica.formation_timeout_ns = 100 * MS;
+        replica.lost_after_ns = 2000 * MS;
+        replica.repair_ops = self.weather.repair_ops;
+        replica.log_bytes_max = self.weather.log_bytes_max;
+        replica.snapshot_bytes = self.weather.log_bytes_max as u64;
+        replica.durable = self.weather.durability == Durability::Disk;
+        replica.plants = self.plants;
         replica
     }
 
     /// A process is gone; its programs follow when they have run out.
     pub(super) fn died(&mut self, node: usize) {
+        let Self { nodes, rng, plants, .. } = self;
+        nodes[node].disk.crash(rng);
+        if plants.has(Plant::P9) || plants.has(Plant::A17) {
+            let ghost = nodes[node].kernel.clone();
+            nodes[node].ghosts.push(ghost);
+            nodes[node].attached = false;
+        }
         let machine = &mut self.nodes[node];
         machine.process = Process::Dead;
         machine.doomed = false;
@@ -119,11 +137,9 @@ impl World {
         machine.wake_at = u64::MAX;
         machine.inbox.clear();
         let life = machine.life;
+        self.trace.line(self.now, |line| line.push_str(&format!("r{node} is dead")));
         let detach = self.now + self.rng.u64(0..MS);
         self.plan(detach, Happening::Detach { node, life });
-        if !RESTARTS {
-            return;
-        }
         let away = self.weather.away_ns_max;
         let back = self.now + self.rng.u64(US..away);
         self.plan(back, Happening::Start { node });
@@ -167,7 +183,10 @@ pub(super) fn start(shared: &Shared, node: usize) {
     machine.carriers = 0;
     machine.inbox.clear();
     machine.process = Process::Running;
-    world.checker.born(node, life);
+    let memory = world.remembered(node);
+    let World { checker, nodes, .. } = &mut *world;
+    let checked = checker.born(node, life, &nodes[node].disk);
+    world.violate(checked);
     let (endpoint, replica) =
         (world.endpoint_config(node, incarnation), world.replica_config(node, incarnation));
     let (clock, plants, log_slots) = (world.clock(), world.plants, world.config.log_slots);
@@ -185,8 +204,10 @@ pub(super) fn start(shared: &Shared, node: usize) {
             endpoint_plants(plants),
         )?;
         let now = endpoint.now_ns();
-        let replica = Replica::new(now, replica).expect("a sound configuration");
-        let mut driver = Driver::new(endpoint, replica, log_slots);
+        let replica = Replica::start(now, replica, memory).expect("a sound configuration and memory");
+        let storage = SimStorage { shared: shared.clone(), node };
+        let mut driver = Driver::new(endpoint, replica, Box::new(storage), log_slots)?;
+        driver.encode_at_once();
         driver.observe(Box::new(Witnessed { shared: shared.clone(), node }));
         Ok::<_, DriverError>(Box::new(driver))
     }));
@@ -246,10 +267,28 @@ pub(super) fn step(shared: &Shared, node: usize) {
 }
 
 impl World {
+    /// What the disk gives back to a new life.
+    fn remembered(&mut self, node: usize) -> Memory {
+        let memory_only = self.memory_only();
+        let forgets = self.plants.has(Plant::A17);
+        let disk = &mut self.nodes[node].disk;
+        let first_life = disk.state.is_none();
+        let (view, last_normal_view) = *disk.state.get_or_insert_default();
+        if first_life || forgets {
+            return Memory::FirstLife;
+        }
+        if memory_only {
+            return Memory::View { view, last_normal_view };
+        }
+        let (snapshot, log) = (disk.snapshot.clone(), disk.log.clone());
+        Memory::Log { view, last_normal_view, snapshot, log }
+    }
+
     /// What a replica shows after each step.
     fn stepped(&mut self, node: usize, replica: &Replica) {
         let commit = replica.commit();
-        let checked = if commit > OpNumber(0) { self.checker.follows_commit(node, commit) } else { Ok(()) };
+        let durable = self.nodes[node].disk.durable;
+        let checked = self.checker.commits(node, commit, replica.is_leading().then_some(durable));
         self.trace.mix(&[node as u64, commit.0, replica.applied().0]);
         self.violate(checked);
     }
@@ -261,10 +300,5 @@ impl World {
             self.violate(Err(Violation::new("panic", node, what)));
         }
         self.died(node);
-    }
-
-    /// Whether the gate lets kernel programs append.
-    pub(super) fn _following(&self, node: usize) -> bool {
-        self.nodes[node].kernel.gate().state == GateState::Follow
     }
 }

@@ -1,9 +1,10 @@
 //! The loop: what happens next, happens.
 
-use super::machine::Process;
+use super::machine::{Machine, Process};
 use super::processes::{start, step};
 use super::weather::{MS, US};
 use super::world::{Fault, Happening, Shared, World, lock};
+use crate::config::Durability;
 
 /// How long after the faults everything must have settled (C10).
 const SETTLE_NS: u64 = 4_000 * MS;
@@ -58,7 +59,11 @@ impl World {
             }
             Happening::Fault(fault) => self.fault(fault),
             Happening::Mend { from, to } => self.links.block(from, to, false),
-            Happening::Synced { .. } => {}
+            Happening::Synced { node, life } => {
+                if self.nodes[node].life == life {
+                    self.synced(node);
+                }
+            }
             Happening::Calm => self.calm_down(),
             Happening::Deadline => self.too_late(),
             Happening::Wake { .. } | Happening::Start { .. } => unreachable!("handled by the pump"),
@@ -158,11 +163,20 @@ impl World {
         }
     }
 
-    /// Whether the group survives this one too, for now: the leader of view 0 is needed, and a majority.
+    /// Whether durability promises that the group survives this loss too: in mode `memory` a minority may be
+    /// without its memory at a time (what was lost is lost until it has recovered), in mode `disk` all may be.
     fn may_lose(&self, node: usize) -> bool {
-        let away =
-            self.nodes.iter().filter(|m| m.dies_in.is_some() || matches!(m.process, Process::Dead)).count();
-        node != 0 && 2 * (away + 1) < self.weather.members
+        let lost = |(other, machine): &(usize, &Machine)| {
+            let gone = machine.dies_in.is_some() || matches!(machine.process, Process::Dead);
+            *other != node && (gone || machine.doomed || !self.checker.is_whole(*other))
+        };
+        let lost = self.nodes.iter().enumerate().filter(lost).count();
+        !self.memory_only() || 2 * (lost + 1) < self.weather.members
+    }
+
+    /// Whether the log is in memory only.
+    pub(super) fn memory_only(&self) -> bool {
+        self.weather.durability == Durability::Memory
     }
 
     /// The faults are over: all links work, all machines run.

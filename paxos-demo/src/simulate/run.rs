@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Once};
 
 use fastrand::Rng;
 
-use super::check::{Violation, replay};
+use super::check::Violation;
 use super::machine::Process;
 use super::pump::pump;
 use super::trace::Trace;
@@ -78,7 +78,8 @@ pub fn run_seed(seed: u64, setting: &Setting) -> Outcome {
     let drivers: Vec<_> =
         world.nodes.iter_mut().map(|m| std::mem::replace(&mut m.process, Process::Dead)).collect();
     if world.violation.is_none() {
-        let checked = replay::check(world.checker.committed_ops(), &world.clients.answers);
+        let World { checker, clients, .. } = &mut *world;
+        let checked = clients.replay.finish(checker.committed_ops());
         world.violate(checked);
     }
     let outcome = Outcome {
@@ -87,7 +88,7 @@ pub fn run_seed(seed: u64, setting: &Setting) -> Outcome {
         trace_hash: world.trace.hash(),
         events: world.trace.events(),
         ops: world.checker.committed_ops().len() as u64,
-        answers: world.clients.answers.len() as u64,
+        answers: world.clients.answers,
         virtual_ns: world.now,
         lines: world.trace.take_lines(),
     };
@@ -119,9 +120,6 @@ impl World {
         let mut digest = None;
         for (node, machine) in self.nodes.iter().enumerate() {
             let Process::Asleep(driver) = &machine.process else {
-                if matches!(machine.process, Process::Dead) && !super::processes::RESTARTS {
-                    continue;
-                }
                 return Err(format!("replica {node} does not run"));
             };
             let status = driver.replica().status();

@@ -35,6 +35,9 @@ pub(super) struct Weather {
     pub quorum_window: u32,
     pub batch_one: bool,
     pub pipeline_batches: usize,
+    pub repair_ops: u64,
+    /// Payload bytes that a log keeps; what is older is in a snapshot.
+    pub log_bytes_max: usize,
     /// Values of clients are up to this long.
     pub value_bytes_max: usize,
     /// How long there are faults.
@@ -79,12 +82,14 @@ impl Weather {
         };
         Self {
             members: members.unwrap_or([3, 3, 5][rng.usize(0..3)]),
-            durability: durability.unwrap_or(Durability::Memory),
+            durability: durability.unwrap_or([Durability::Memory, Durability::Disk][rng.usize(0..2)]),
             clients: rng.usize(1..6),
             log_slots: [4, 8, 16][rng.usize(0..3)],
             quorum_window: [8, 16, 32][rng.usize(0..3)],
             batch_one: rng.bool(),
             pipeline_batches: rng.usize(1..5),
+            repair_ops: rng.u64(1..20),
+            log_bytes_max: [600, 3000, 60_000][rng.usize(0..3)],
             value_bytes_max: [8, 40][rng.usize(0..2)],
             storm_ns: rng.u64(300..900) * MS,
             loss: pick(rng, &[0, 200, 40, 12, 6]),

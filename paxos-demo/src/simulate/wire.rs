@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use electrode::abi::{HEADER_BYTES, Header, Kind};
 use electrode::model::frame::{self, Checksum};
+use electrode::types::OpNumber;
 use electrode::wire;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -68,11 +69,13 @@ impl World {
                 checked = self.checker.promised(node, promise, &self.nodes[node].kernel);
             }
             if checked.is_ok() {
-                checked = self.checker.acked(node, promise, log_only);
+                let durable = log_only.then_some(self.nodes[node].disk.durable);
+                checked = self.checker.acked(node, promise, durable);
             }
             self.violate(checked);
-        } else if let Some(message) = peer_message(&frame) {
-            let checked = self.checker.said(node, &message);
+        } else if let Some(commit) = claimed_commit(&frame) {
+            let durable = self.nodes[node].disk.durable;
+            let checked = self.checker.commits(node, commit, Some(durable));
             self.violate(checked);
         }
         let Some(to) = destination(&frame) else { return };
@@ -248,15 +251,10 @@ fn destination(frame: &[u8]) -> Option<SocketAddr> {
     Some((ip, port).into())
 }
 
-fn peer_message(frame: &[u8]) -> Option<crate::peer::PeerMessage> {
-    let (header, body) = wire::parse(datagram(frame)?).ok()?;
-    if header.kind() != Some(Kind::Message) {
-        return None;
-    }
-    match Packet::parse(body) {
-        Ok(Packet::Peer(bytes)) => codec::decode(bytes).ok(),
-        _ => None,
-    }
+/// What a leader's frame says to be committed.
+fn claimed_commit(frame: &[u8]) -> Option<OpNumber> {
+    let (header, _) = wire::parse(datagram(frame)?).ok()?;
+    matches!(header.kind(), Some(Kind::Prepare | Kind::Commit)).then(|| header.commit())
 }
 
 /// A message in a few words.

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering as Memory};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use electrode::types::ReplicaId;
 use fastrand::Rng;
 
 use super::check::{Checker, Violation};
@@ -194,9 +193,5 @@ impl World {
             self.trace.line(self.now, |line| line.push_str(&format!("VIOLATION {violation}")));
             self.violation = Some(violation);
         }
-    }
-
-    pub(super) fn id(node: usize) -> ReplicaId {
-        ReplicaId(node as u8)
     }
 }

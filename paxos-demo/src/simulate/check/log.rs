@@ -6,18 +6,11 @@ use electrode::types::{OpNumber, View};
 use electrode::words::GateState;
 
 use super::witness::values;
-use super::{Checker, Committed, Order, Promise, Violation, Witness};
+use super::{Checked, Checker, Committed, Order, Promise, Violation};
 use crate::config::Durability;
-use crate::peer::PeerMessage;
-
-type Checked = Result<(), Violation>;
+use crate::log::LogEntry;
 
 impl Checker {
-    /// A new life begins; what it has of the log is told by what follows.
-    pub(in super::super) fn born(&mut self, node: usize, life: u32) {
-        self.witnesses[node] = Witness { life, ..Witness::default() };
-    }
-
     /// Value of an op that is in a log for the first time.
     fn learn(&mut self, payload: &[u8]) -> Vec<u64> {
         let known: Vec<_> = values(payload).collect();
@@ -86,27 +79,47 @@ impl Checker {
         Ok(())
     }
 
-    /// The replica opens its gate.
-    pub(in super::super) fn opens(
+    /// Another log takes the place of what was behind `keep`.
+    pub(in super::super) fn installs(
         &mut self,
         node: usize,
-        leads: bool,
-        view: View,
-        last: OpNumber,
+        keep: OpNumber,
+        snapshot: Option<OpNumber>,
+        entries: &[LogEntry],
     ) -> Checked {
-        let witness = &mut self.witnesses[node];
-        if witness.log.len() as u64 != last.0 {
-            let what = format!("opens at op {last}, its log ends at op {}", witness.log.len());
-            return Err(Violation::new("C6", node, what));
+        let mut log = self.witnesses[node].log.clone();
+        match snapshot {
+            // A snapshot holds committed ops only.
+            Some(op) => match self.committed.get(..op.0 as usize) {
+                Some(committed) => log = committed.iter().map(|op| op.value).collect(),
+                None => {
+                    let what =
+                        format!("installs a snapshot of op {op}; {} are committed", self.committed.len());
+                    return Err(Violation::new("C1", node, what));
+                }
+            },
+            None => log.truncate(keep.0 as usize),
         }
-        (witness.view, witness.leads) = (view, leads);
-        if leads {
-            let order = Order { leader: node, life: witness.life, values: witness.log.clone() };
-            if let Some(Order { leader, life, .. }) = self.orders.insert(view, order) {
-                let what = format!("leads view {view}, which replica {leader} (life {life}) has led");
-                return Err(Violation::new("C5", node, what));
+        let kept = snapshot.unwrap_or(keep);
+        for entry in entries {
+            if entry.first.0 != log.len() as u64 + 1 {
+                let what = format!("installs op {} behind op {}", entry.first, log.len());
+                return Err(Violation::new("C6", node, what));
             }
+            log.extend(self.learn(&entry.payload));
         }
+        let witness = &mut self.witnesses[node];
+        let committed = &self.committed[..witness.commit.0 as usize];
+        if log.len() < committed.len() || log.iter().zip(committed).any(|(new, old)| *new != old.value) {
+            let what = format!("installs a log of {} ops without committed ops", log.len());
+            return Err(Violation::new("C1", node, what));
+        }
+        if snapshot.is_none() {
+            witness.verified.1 = witness.verified.1.min(kept);
+        } else {
+            witness.verified.1 = OpNumber(0);
+        }
+        witness.log = log;
         Ok(())
     }
 
@@ -164,30 +177,69 @@ impl Checker {
         Ok(())
     }
 
-    /// An ack leaves. What it says was checked.
-    pub(in super::super) fn acked(&mut self, node: usize, promise: Promise, log_only: bool) -> Checked {
+    /// An ack leaves. What it says was checked; `durable` is what the disk holds, where that is promised.
+    pub(in super::super) fn acked(
+        &mut self,
+        node: usize,
+        promise: Promise,
+        durable: Option<OpNumber>,
+    ) -> Checked {
         let members = self.members;
+        if durable.is_some_and(|durable| promise.op > durable) {
+            let what = format!("acknowledges op {}, its disk holds {durable:?}", promise.op);
+            return Err(Violation::new("C11", node, what));
+        }
         let acks = self.acks.entry(promise.view).or_insert_with(|| vec![OpNumber(0); members]);
         acks[node] = acks[node].max(promise.op);
-        let _ = log_only;
         Ok(())
     }
 
-    /// The library tells a leader that ops up to `op` have their quorum.
-    pub(in super::super) fn quorum(&mut self, node: usize, op: OpNumber) -> Checked {
-        let view = self.witnesses[node].view;
+    /// Members other than `node` that acknowledged `op` in `view`.
+    fn others(&self, node: usize, view: View, op: OpNumber) -> usize {
         let acks = self.acks.get(&view);
-        let others =
-            (0..self.members).filter(|m| *m != node && acks.is_some_and(|acks| acks[*m] >= op)).count();
+        (0..self.members).filter(|m| *m != node && acks.is_some_and(|acks| acks[*m] >= op)).count()
+    }
+
+    /// C4: the library tells a leader that ops up to `op` have their quorum.
+    pub(in super::super) fn has_quorum(&mut self, node: usize, op: OpNumber) -> Checked {
+        let view = self.witnesses[node].view;
+        let others = self.others(node, view, op);
         if 2 * (others + 1) <= self.members {
-            let what = format!("op {op} commits in view {view} with {others} acks of others: {acks:?}");
+            let acks = self.acks.get(&view);
+            let what =
+                format!("op {op} has its quorum in view {view} with {others} acks of others: {acks:?}");
             return Err(Violation::new("C4", node, what));
+        }
+        Ok(())
+    }
+
+    /// C4, C1: a replica takes everything up to `op` for committed. `leads`: it leads, and this is on its disk.
+    pub(in super::super) fn commits(
+        &mut self,
+        node: usize,
+        op: OpNumber,
+        leads: Option<OpNumber>,
+    ) -> Checked {
+        if op.0 as usize > self.committed.len() {
+            let view = self.witnesses[node].view;
+            let Some(durable) = leads else {
+                let what =
+                    format!("takes op {op} for committed, the group committed {}", self.committed.len());
+                return Err(Violation::new("C4", node, what));
+            };
+            let own = self.durability == Durability::Memory || durable >= op;
+            let others = self.others(node, view, op);
+            if 2 * (others + usize::from(own)) <= self.members {
+                let what =
+                    format!("commits op {op} in view {view} with {others} acks of others, own vote: {own}");
+                return Err(Violation::new("C4", node, what));
+            }
         }
         self.committed(node, op)
     }
 
     /// C1: a replica takes ops up to `op` for committed.
-    pub(in super::super) fn committed(&mut self, node: usize, op: OpNumber) -> Checked {
+    fn committed(&mut self, node: usize, op: OpNumber) -> Checked {
         let witness = &mut self.witnesses[node];
         let from = witness.commit.0;
         if op.0 as usize > witness.log.len() {
@@ -207,22 +259,6 @@ impl Checker {
             }
         }
         witness.commit = witness.commit.max(op);
-        Ok(())
-    }
-
-    /// A follower's commit number: what no leader committed cannot be committed.
-    pub(in super::super) fn follows_commit(&mut self, node: usize, op: OpNumber) -> Checked {
-        if op.0 as usize > self.committed.len() {
-            let what =
-                format!("takes op {op} for committed, the group committed {} ops", self.committed.len());
-            return Err(Violation::new("C4", node, what));
-        }
-        self.committed(node, op)
-    }
-
-    /// A message to another replica leaves.
-    pub(in super::super) fn said(&mut self, _node: usize, _message: &PeerMessage) -> Checked {
-        let _ = self.durability == Durability::Disk;
         Ok(())
     }
 

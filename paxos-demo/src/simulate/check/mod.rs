@@ -17,6 +17,7 @@
 //! C7 (a passed frame is byte-identical) holds in a model by construction; the fixtures of crate `electrode` check
 //! it on the programs.
 
+mod life;
 mod log;
 pub(super) mod replay;
 mod witness;
@@ -56,6 +57,8 @@ impl fmt::Display for Violation {
     }
 }
 
+type Checked = Result<(), Violation>;
+
 /// "I hold 1..=op as the leader of `view` ordered them" (F9).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Promise {
@@ -92,6 +95,8 @@ impl Promise {
 struct Order {
     leader: usize,
     life: u32,
+    /// Ops that the view began with.
+    inherited: usize,
     /// Value of op `i + 1`.
     values: Vec<u64>,
 }

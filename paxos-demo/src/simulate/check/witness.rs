@@ -10,12 +10,16 @@ use crate::batch;
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     pub life: u32,
+    /// It has a state: it never lost one, or has found it again.
+    pub whole: bool,
     /// Value of op `i + 1`, as user space holds it.
     pub log: Vec<u64>,
     /// View of the last opening, and whether it leads there.
     pub view: View,
     pub leads: bool,
-    /// Highest op promised in each... the view of the last promise, and the op.
+    /// View of the last opening of this or an earlier life (U4).
+    pub last_normal_view: View,
+    /// View and op of the last ack.
     pub promised: (View, OpNumber),
     /// Highest op that kernel programs promised in this opening.
     pub promised_by_kernel: OpNumber,
@@ -23,11 +27,11 @@ pub(super) struct Witness {
     pub drained: OpNumber,
     /// Ops up to here were compared with what this view's leader ordered.
     pub verified: (View, OpNumber),
-    /// Highest view that it voted for, and the last op of that vote.
+    /// Highest view that it left for, and the last op that it held then.
     pub voted: Option<(View, OpNumber)>,
-    /// What is handed over now comes from the kernel's log.
+    /// What is handed over up to here comes from the kernel's log.
     pub from_kernel: OpNumber,
-    /// View and op that the disk is known to hold.
+    /// Last op that it took for committed.
     pub commit: OpNumber,
 }
 
