@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use electrode::abi::Verdict;
-use electrode::clock::monotonic_ns;
 use electrode::types::{OpNumber, ReplicaSet};
 use electrode::{Endpoint, Event, Patience, Round};
 
@@ -61,6 +60,15 @@ pub struct Driver {
     asked: VecDeque<(std::net::SocketAddr, u64)>,
     scratch: Vec<u8>,
     warned_at: u64,
+    observer: Option<Box<dyn Observer>>,
+}
+
+/// Sees what the endpoint hands to the replica and what the replica wants done, for checkers.
+pub trait Observer: Send {
+    /// Is about to be handed to the replica.
+    fn event(&mut self, event: &Event<'_>);
+    /// Is about to be carried out.
+    fn action(&mut self, action: &Action);
 }
 
 impl Driver {
@@ -81,26 +89,54 @@ impl Driver {
             asked: VecDeque::new(),
             scratch: Vec::new(),
             warned_at: 0,
+            observer: None,
         }
     }
 
     /// Runs until `stop` is set.
     pub fn run(&mut self, stop: &Arc<AtomicBool>) -> Result<(), DriverError> {
         while !stop.load(Ordering::Relaxed) {
-            let events = self.poll()?;
-            self.tick();
-            self.act()?;
-            self.send()?;
-            self.answer_status()?;
-            self.sleep(events)?;
+            if let Some((timeout, patience)) = self.step()? {
+                self.endpoint.wait(timeout, patience)?;
+            }
         }
         Ok(())
     }
 
+    /// One round of all that there is to do. How long to sleep then, and what to be woken for; `None`: not at all.
+    pub fn step(&mut self) -> Result<Option<(Duration, Patience)>, DriverError> {
+        let events = self.poll()?;
+        self.tick();
+        self.act()?;
+        self.send()?;
+        self.answer_status()?;
+        Ok(self.sleep(events))
+    }
+
+    /// The endpoint.
+    pub fn endpoint_mut(&mut self) -> &mut Endpoint {
+        &mut self.endpoint
+    }
+
+    /// The replica.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Shows everything that crosses the boundary of the replica to `observer`.
+    pub fn observe(&mut self, observer: Box<dyn Observer>) {
+        self.observer = Some(observer);
+    }
+
     fn poll(&mut self) -> Result<usize, DriverError> {
-        let now = monotonic_ns();
-        let Self { endpoint, replica, asked, warned_at, .. } = self;
-        let events = endpoint.elec_poll_message(POLL_BUDGET, &mut |event| match event {
+        let now = self.endpoint.now_ns();
+        self.replica.set_wall_clock(unix_ms());
+        let Self { endpoint, replica, asked, warned_at, observer, .. } = self;
+        let events = endpoint.elec_poll_message(POLL_BUDGET, &mut |event| {
+            if let Some(observer) = observer {
+                observer.event(&event);
+            }
+            match event {
             Event::Logged { view, first, last, payload } => {
                 replica.on_logged(now, view, first, last, OpNumber(0), payload);
             }
@@ -129,12 +165,13 @@ impl Driver {
                 );
             }
             _ => {}
+            }
         })?;
         Ok(events)
     }
 
     fn tick(&mut self) {
-        let now = monotonic_ns();
+        let now = self.endpoint.now_ns();
         if self.replica.next_deadline().is_some_and(|at| at <= now) {
             if self.replica.is_leading() {
                 for peer in self.peers.iter() {
@@ -162,6 +199,9 @@ impl Driver {
 
     fn act(&mut self) -> Result<(), DriverError> {
         while let Some(action) = self.replica.next_action() {
+            if let Some(observer) = &mut self.observer {
+                observer.action(&action);
+            }
             match action {
                 Action::Prepare { first, last, commit, payload } => {
                     let round = self.round(first, last, commit);
@@ -272,8 +312,8 @@ impl Driver {
         })
     }
 
-    fn sleep(&mut self, events: usize) -> Result<(), DriverError> {
-        let now = monotonic_ns();
+    fn sleep(&mut self, events: usize) -> Option<(Duration, Patience)> {
+        let now = self.endpoint.now_ns();
         let until_deadline = self
             .replica
             .next_deadline()
@@ -292,9 +332,12 @@ impl Driver {
         } else {
             (until_deadline, Patience::Eager)
         };
-        if timeout.is_zero() {
-            return Ok(());
-        }
-        Ok(self.endpoint.wait(timeout, patience)?)
+        (!timeout.is_zero()).then_some((timeout, patience))
     }
+}
+
+/// The time of day; a clock before 1970 is a clock that was not set.
+fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
 }

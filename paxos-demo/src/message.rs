@@ -45,7 +45,8 @@ pub const fn command_bytes_max(payload_bytes_max: usize) -> usize {
 }
 
 const _: () = assert!(REQUEST_HEADER_BYTES == 24 && REPLY_HEADER_BYTES == 32);
-const _: () = assert!(crate::batch::ENTRY_HEADER_BYTES <= REPLY_HEADER_BYTES);
+const _: () =
+    assert!(crate::batch::BATCH_HEADER_BYTES + crate::batch::ENTRY_HEADER_BYTES <= REPLY_HEADER_BYTES);
 
 /// Why a datagram (or a batch) was not understood.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

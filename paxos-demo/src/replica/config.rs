@@ -1,6 +1,6 @@
 //! What a replica must be told; checked once, here.
 
-use crate::batch::ENTRY_HEADER_BYTES;
+use crate::batch::{BATCH_HEADER_BYTES, ENTRY_HEADER_BYTES};
 use crate::batcher::Batching;
 use crate::message::{REPLY_HEADER_BYTES, command_bytes_max};
 use crate::state_machine::COMMAND_HEADER_BYTES;
@@ -93,7 +93,7 @@ pub enum ReplicaConfigError {
 
 /// Room for a command that can do something.
 const PAYLOAD_BYTES_MIN: usize = REPLY_HEADER_BYTES + COMMAND_HEADER_BYTES + 64;
-const _: () = assert!(PAYLOAD_BYTES_MIN > ENTRY_HEADER_BYTES + COMMAND_HEADER_BYTES);
+const _: () = assert!(PAYLOAD_BYTES_MIN > BATCH_HEADER_BYTES + ENTRY_HEADER_BYTES + COMMAND_HEADER_BYTES);
 
 impl ReplicaConfig {
     /// Defaults for a LAN.

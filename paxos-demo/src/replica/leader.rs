@@ -110,8 +110,9 @@ impl Replica {
 
     fn lead_request(&mut self, from: SocketAddr, request: ClientRequest<'_>) {
         let ClientRequest { client, request: number, command } = request;
-        if number == 0 || command.len() > self.config.command_bytes_max() || Command::parse(command).is_err()
-        {
+        // Client 0 is the leader's own (no-ops).
+        let nobody = client == 0 || number == 0;
+        if nobody || command.len() > self.config.command_bytes_max() || Command::parse(command).is_err() {
             self.counters.requests_bad += 1;
             return self.answer(from, request, ReplyStatus::BadRequest);
         }
@@ -166,8 +167,10 @@ impl Replica {
             // The window bounds it.
             Batching::One => usize::MAX,
         };
+        // A clock that is behind does not matter: the replicated one never goes back.
+        let time_ms = self.wall_clock_ms.max(self.service.clock_ms());
         while leader.rounds.len() < pipeline
-            && let Some(batch) = leader.batcher.take()
+            && let Some(batch) = leader.batcher.take(time_ms)
         {
             let first = self.log.last_op().next();
             let last = OpNumber(first.0 + batch.ops - 1);

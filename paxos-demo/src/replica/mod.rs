@@ -28,7 +28,7 @@ mod tests;
 pub use action::{Action, BatchFlaw, Fatal, GateRole, Warning};
 pub use config::{CLIENT_SESSIONS_MAX, ReplicaConfig, ReplicaConfigError, WINDOW_OPS};
 
-use crate::batch::entries;
+use crate::batch;
 use crate::log::{Log, LogEntry};
 use crate::message::{ClientReply, ReplyStatus};
 use crate::peer::PeerMessage;
@@ -57,6 +57,8 @@ enum Role {
 pub struct Replica {
     config: ReplicaConfig,
     now: u64,
+    /// Unix time, for what the leader stamps on its batches.
+    wall_clock_ms: u64,
     view: View,
     /// Stored, not derived from the log (U4, B1).
     last_normal_view: View,
@@ -77,6 +79,7 @@ impl Replica {
         config.validate()?;
         let mut replica = Self {
             now,
+            wall_clock_ms: 0,
             view: View(0),
             last_normal_view: View(0),
             role: Role::Forming,
@@ -114,6 +117,12 @@ impl Replica {
         };
         let deadline = role.min(self.formation.deadline());
         (deadline != NEVER).then_some(deadline)
+    }
+
+    /// Tells the time of day, once before each burst of inputs. Nothing but the expiry of keys depends on it,
+    /// and only the leader's counts.
+    pub fn set_wall_clock(&mut self, unix_ms: u64) {
+        self.wall_clock_ms = unix_ms;
     }
 
     /// Time passed. Calling it early or often does no harm.
@@ -228,7 +237,8 @@ impl Replica {
     fn apply_batch(&mut self, batch: &LogEntry) -> Result<(), BatchFlaw> {
         let upto = batch.last.min(self.commit);
         let mut op = batch.first;
-        for entry in entries(&batch.payload) {
+        let (time_ms, entries) = batch::open(&batch.payload)?;
+        for entry in entries {
             let entry = entry?;
             if op > batch.last {
                 return Err(BatchFlaw::Count);
@@ -237,7 +247,7 @@ impl Replica {
                 break;
             }
             if op > self.applied {
-                let result = self.service.apply(op, entry);
+                let result = self.service.apply(op, time_ms, entry);
                 self.applied = op;
                 self.counters.ops_applied += 1;
                 if let Role::Leader(leader) = &mut self.role

@@ -3,7 +3,7 @@
 
 use super::client::Answer;
 use super::fast_path::Batch;
-use paxos_demo::batch::entries;
+use paxos_demo::batch::open;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 #[derive(Default)]
@@ -20,7 +20,7 @@ pub struct History {
 impl History {
     pub fn prepared(&mut self, batch: Batch) {
         let mut op = batch.first.0;
-        for entry in entries(&batch.payload) {
+        for entry in open(&batch.payload).unwrap().1 {
             let entry = entry.unwrap();
             let before = self.op_of.insert((entry.client, entry.request), op);
             assert_eq!(
@@ -62,7 +62,7 @@ impl History {
         let (mut store, mut results) = (BTreeMap::new(), HashMap::new());
         let mut executed = HashSet::new();
         for batch in self.batches.values() {
-            for entry in entries(&batch.payload) {
+            for entry in open(&batch.payload).unwrap().1 {
                 let entry = entry.unwrap();
                 assert!(executed.insert((entry.client, entry.request)));
                 let key_bytes = usize::from(entry.command[1]);

@@ -135,7 +135,8 @@ fn a_malformed_batch_stops_the_replica() {
         (good.slice(..good.len() - 1), 2, "malformed"),
         (good.clone(), 3, "number of entries"),
         (good.clone(), 1, "number of entries"),
-        (Bytes::new(), 1, "number of entries"),
+        (payload(&[]), 1, "number of entries"),
+        (Bytes::new(), 1, "needs 8 bytes"),
     ];
     for (payload, last, text) in flaws {
         let mut replica = following(3);

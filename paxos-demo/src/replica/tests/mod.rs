@@ -6,7 +6,7 @@ mod leader;
 mod resend;
 
 use super::*;
-use crate::batch::BatchEntry;
+use crate::batch::{self, BatchEntry};
 use crate::message::{ClientRequest, Packet};
 use crate::peer::Refusal;
 use crate::state_machine::Command;
@@ -97,6 +97,7 @@ fn ask(replica: &mut Replica, now: u64, client: u64, request: u64, command: &[u8
 /// The payload of one Prepare.
 fn payload(entries: &[(u64, u64, &[u8])]) -> Bytes {
     let mut bytes = Vec::new();
+    batch::encode_header(0, &mut bytes);
     for (client, request, command) in entries {
         BatchEntry { client: *client, request: *request, command }.encode(&mut bytes);
     }
