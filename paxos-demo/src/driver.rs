@@ -16,6 +16,7 @@ use crate::codec;
 use crate::encoder::Encoder;
 use crate::message::{self, Packet};
 use crate::node::{Node, NodeStatus};
+use crate::plant::{Plant, Plants};
 use crate::replica::{Action, Fatal, GateRole, Replica};
 use crate::storage::{Storage, StorageError};
 
@@ -53,6 +54,7 @@ pub struct Driver {
     endpoint: Endpoint,
     replica: Replica,
     incarnation: u32,
+    plants: Plants,
     peers: ReplicaSet,
     members: usize,
     log_slots: u64,
@@ -145,9 +147,11 @@ impl Driver {
         }
         let config = replica.config();
         let (me, members, incarnation) = (config.me, config.members, config.incarnation);
+        let plants = config.plants;
         Ok(Self {
             endpoint,
             incarnation,
+            plants,
             peers: ReplicaSet::all(members).without(me),
             members,
             log_slots: log_slots.into(),
@@ -242,7 +246,7 @@ impl Driver {
             targets: self.peers,
             voters: self.peers,
             // A majority of all, of which the leader is one (L4).
-            threshold: (self.members / 2) as u32,
+            threshold: if self.plants.has(Plant::A6) { 1 } else { (self.members / 2) as u32 },
             independent: false,
         }
     }
@@ -268,6 +272,9 @@ impl Driver {
                 }
                 Action::Reply { to, bytes } => self.endpoint.send_message(to, &bytes)?,
                 Action::OpenGate { role, view, leader, last_op, .. } => {
+                    if self.plants.has(Plant::A4) {
+                        self.endpoint.gate().freeze(&mut |_| {})?;
+                    }
                     match role {
                         GateRole::Lead => self.endpoint.gate().lead(view, last_op)?,
                         GateRole::Follow => self.endpoint.gate().follow(view, leader, last_op)?,

@@ -59,6 +59,11 @@ impl Fetch {
         }
     }
 
+    /// The own log is kept up to here.
+    pub fn keep(&self) -> OpNumber {
+        self.fetched.keep
+    }
+
     /// Last op that is there.
     fn have(&self) -> OpNumber {
         let snapshot = self.fetched.snapshot.as_ref().map_or(self.fetched.keep, |(op, _)| *op);

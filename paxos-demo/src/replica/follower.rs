@@ -9,6 +9,7 @@ use super::suspicion::Silence;
 use super::{Action, GateRole, Intent, NEVER, Replica, ReplicaConfig, Role};
 use crate::log::LogEntry;
 use crate::peer::PeerMessage;
+use crate::plant::Plant;
 use crate::service::Service;
 use bytes::Bytes;
 use electrode::types::{OpNumber, ReplicaId, View};
@@ -208,7 +209,7 @@ impl Replica {
             }
             Progress::Complete(bytes) => {
                 follower.catch_up = None;
-                if chunk.op > self.log.last_op() {
+                if chunk.op > self.log.last_op() || self.planted(Plant::P5) {
                     self.freeze_for(Intent::CatchUp { op: chunk.op, snapshot: bytes });
                 } else {
                     self.ask_for_missing();
@@ -220,7 +221,8 @@ impl Replica {
     /// Gate frozen and drained: the snapshot takes the place of a log that ends before it. Of committed ops
     /// only, so nothing is lost (U6: a state of the same view only appends).
     pub(super) fn catch_up(&mut self, op: OpNumber, snapshot: Bytes) {
-        if op > self.log.last_op() {
+        let short = self.planted(Plant::P5) && op > self.applied;
+        if op > self.log.last_op() || short {
             match Service::restore(&snapshot, self.config.client_sessions_max) {
                 Ok((service, restored)) if restored == op => {
                     self.service = service;

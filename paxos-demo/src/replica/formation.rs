@@ -11,6 +11,7 @@
 
 use super::{Action, Fatal, GateRole, Intent, NEVER, Replica, ReplicaConfig, Role, Warning};
 use crate::peer::{PeerMessage, Refusal};
+use crate::plant::Plant;
 use electrode::types::{ReplicaId, ReplicaSet, View};
 
 #[derive(Debug)]
@@ -164,7 +165,12 @@ impl Replica {
                 if let Role::Leader(leader) = &mut self.role {
                     leader.resender.introduce(self.now, peer, self.log.last_op());
                 }
-                if known.is_some() && peer == self.leader() && matches!(self.role, Role::Follower(_)) {
+                let resumes = self.planted(Plant::P11) || self.planted(Plant::A17);
+                if known.is_some()
+                    && !resumes
+                    && peer == self.leader()
+                    && matches!(self.role, Role::Follower(_))
+                {
                     // L11: whoever led this view in an earlier life will not go on with it.
                     let view = self.view.next();
                     self.freeze_for(Intent::ChangeView { view, suspicion: false });
@@ -178,6 +184,9 @@ impl Replica {
     /// nor did this replica to it.
     fn may_replace(&self, peer: ReplicaId) -> bool {
         let between_followers = peer != self.leader() && self.config.me != self.leader();
+        if self.planted(Plant::A17) {
+            return true;
+        }
         between_followers && self.view == View(0) || matches!(self.role, Role::Forming(_))
     }
 

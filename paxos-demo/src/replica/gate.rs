@@ -8,6 +8,7 @@ use super::follower::Follower;
 use super::leader::Leader;
 use super::{Action, GateRole, Replica, Role};
 use crate::peer::ViewStart;
+use crate::plant::Plant;
 use bytes::Bytes;
 use electrode::types::{OpNumber, ReplicaSet, View};
 
@@ -45,16 +46,20 @@ pub(super) struct Freezing {
 impl Replica {
     /// Closes the gate, if it is open, and then does what is intended.
     pub(super) fn freeze_for(&mut self, intent: Intent) {
-        match &mut self.role {
+        match &self.role {
             // U5: no part in view changes.
+            Role::Recovering(_) if self.planted(Plant::B3) => self.carry_out(intent),
             Role::Stopped | Role::Recovering(_) => self.counters.ignored += 1,
-            Role::Freezing(freezing) => {
-                if intent.view() > freezing.intent.view() {
+            Role::Freezing(_) => {
+                if let Role::Freezing(freezing) = &mut self.role
+                    && intent.view() > freezing.intent.view()
+                {
                     freezing.intent = intent;
                 }
             }
             // The gate is closed.
             Role::Forming(_) | Role::ViewChange(_) => self.carry_out(intent),
+            Role::Leader(_) | Role::Follower(_) if self.planted(Plant::A4) => self.carry_out(intent),
             Role::Leader(_) | Role::Follower(_) => {
                 let followed = matches!(self.role, Role::Follower(_));
                 self.role = Role::Freezing(Freezing { intent, followed });

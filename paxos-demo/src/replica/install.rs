@@ -2,6 +2,7 @@
 
 use super::fetch::Fetched;
 use super::{Action, Fatal, Replica};
+use crate::plant::Plant;
 use crate::service::Service;
 use electrode::types::View;
 
@@ -35,6 +36,10 @@ impl Replica {
             }
         }
         self.view = view;
+        if self.planted(Plant::P6) {
+            self.last_normal_view = view;
+            self.save_state();
+        }
         self.outbox.push(Action::InstallLog { keep, snapshot, entries });
         if self.config.durable {
             self.durable = self.log.last_op();

@@ -10,6 +10,7 @@ use crate::in_flight::{InFlight, InFlightLookup};
 use crate::log::LogEntry;
 use crate::message::{ClientReply, ClientRequest, ReplyStatus};
 use crate::peer::{PeerMessage, ViewStart};
+use crate::plant::Plant;
 use crate::state_machine::Command;
 use electrode::types::{OpNumber, ReplicaId, ReplicaSet, View};
 use std::collections::VecDeque;
@@ -135,6 +136,9 @@ impl Replica {
                 return self.answer(from, request, ReplyStatus::BadRequest);
             }
         }
+        if self.planted(Plant::B4) && self.accepted.get(&client).is_some_and(|accepted| *accepted >= number) {
+            return self.counters.requests_stale += 1;
+        }
         let Role::Leader(leader) = &mut self.role else { return };
 
         // What is in flight is newer than what the table knows, so it is asked first.
@@ -176,6 +180,9 @@ impl Replica {
         self.counters.requests_accepted += 1;
         leader.batcher.push(BatchEntry { client, request: number, command });
         leader.in_flight.insert(client, number, from);
+        if self.planted(Plant::B4) {
+            self.accepted.insert(client, number);
+        }
     }
 
     /// Turns waiting requests into Prepares, as far as the pipeline has room.

@@ -55,6 +55,7 @@ use crate::batch;
 use crate::log::{Log, LogEntry};
 use crate::message::{ClientReply, ReplyStatus};
 use crate::peer::PeerMessage;
+use crate::plant::Plant;
 use crate::service::Service;
 use crate::status::{Counters, RoleName, Status};
 use action::Outbox;
@@ -67,6 +68,7 @@ use formation::Formation;
 use gate::{Freezing, Intent};
 use leader::Leader;
 use recovery::Recovery;
+use std::collections::BTreeMap;
 use suspicion::Silence;
 use view_change::ViewChange;
 
@@ -114,6 +116,8 @@ pub struct Replica {
     attempts: u32,
     /// No question for the start of a view before this.
     ask_view_at: u64,
+    /// [`Plant::B4`]: last request accepted of each session.
+    accepted: BTreeMap<u64, u64>,
     payloads: Arena,
     read_result: Vec<u8>,
     outbox: Outbox,
@@ -277,6 +281,11 @@ impl Replica {
     /// Time never goes back, whatever the driver's clock does.
     fn advance(&mut self, now: u64) {
         self.now = self.now.max(now);
+    }
+
+    /// Whether a rule is broken on purpose.
+    fn planted(&self, plant: Plant) -> bool {
+        self.config.plants.has(plant)
     }
 
     /// The log, to look at.

@@ -1,13 +1,17 @@
 //! How a life begins.
 
-use super::{Formation, NEVER, Recovery, Replica, ReplicaConfig, ReplicaConfigError, Role, Silence};
+use super::{
+    Formation, GateRole, NEVER, Recovery, Replica, ReplicaConfig, ReplicaConfigError, Role, Silence,
+};
 use crate::arena::Arena;
 use crate::log::{Log, LogEntry, NotContiguous};
+use crate::plant::Plant;
 use crate::service::Service;
 use crate::snapshot::SnapshotError;
 use crate::status::Counters;
 use bytes::Bytes;
 use electrode::types::{OpNumber, View};
+use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// What a replica remembers of its earlier lives.
@@ -61,6 +65,7 @@ impl Replica {
     /// A replica with what it remembers.
     pub fn start(now: u64, config: ReplicaConfig, memory: Memory) -> Result<Self, StartError> {
         config.validate()?;
+        let memory = if config.plants.has(Plant::A17) { Memory::FirstLife } else { memory };
         let first_life = memory == Memory::FirstLife;
         let mut replica = Self {
             now,
@@ -80,6 +85,7 @@ impl Replica {
             suspects: vec![NEVER; config.members],
             attempts: 0,
             ask_view_at: 0,
+            accepted: BTreeMap::new(),
             payloads: Arena::default(),
             read_result: Vec::new(),
             outbox: Default::default(),
@@ -97,6 +103,9 @@ impl Replica {
             Memory::View { view, last_normal_view } => {
                 (self.view, self.last_normal_view) = (view, last_normal_view);
                 self.role = Role::Recovering(Box::new(Recovery::new(self.now, &self.config)));
+                if self.planted(Plant::P11) && self.leader() == self.config.me {
+                    self.open_gate(GateRole::Lead);
+                }
             }
             Memory::Log { view, last_normal_view, snapshot, log } => {
                 (self.view, self.last_normal_view) = (view, last_normal_view);
@@ -124,7 +133,9 @@ impl Replica {
     /// Mode `disk`: nothing that was acknowledged is missing, so this is as if the replica had been away. Its
     /// gate is closed and it does not know what has become of its view.
     fn resume(&mut self) {
-        if self.leader() == self.config.me {
+        if self.leader() == self.config.me && self.planted(Plant::P11) {
+            self.open_gate(GateRole::Lead);
+        } else if self.leader() == self.config.me {
             // L11: never again in this view, whether it had begun or not.
             let view = self.view.next();
             self.start_view_change(view);

@@ -13,6 +13,7 @@
 use super::fetch::Fetch;
 use super::{GateRole, Intent, NEVER, Replica, Role};
 use crate::peer::{PeerMessage, ViewStart, Vote};
+use crate::plant::Plant;
 use electrode::types::{OpNumber, ReplicaId, ReplicaSet, View};
 
 /// Between two views.
@@ -46,7 +47,9 @@ impl Replica {
         self.counters.view_changes += 1;
         self.enter_view_change(true);
         // D3: on disk before anybody hears of it.
-        self.save_state();
+        if !self.planted(Plant::P3) {
+            self.save_state();
+        }
         self.tell_view_change();
         if self.leader() == self.config.me {
             let vote = self.vote();
@@ -73,7 +76,12 @@ impl Replica {
     }
 
     fn vote(&self) -> Vote {
-        Vote { last_normal_view: self.last_normal_view, last_op: self.log.last_op(), commit: self.commit }
+        let (last_op, commit) = (self.log.last_op(), self.commit);
+        let last_normal_view = match self.log.get(last_op) {
+            Some(entry) if self.planted(Plant::B1) => entry.view,
+            _ => self.last_normal_view,
+        };
+        Vote { last_normal_view, last_op, commit }
     }
 
     fn tell_view_change(&mut self) {
@@ -171,7 +179,9 @@ impl Replica {
     /// How much of the own log is surely in the log that a view begins with. Within one view all logs are
     /// prefixes of its leader's; of anything else only what is committed is sure (B2).
     fn common_with(&self, start: &ViewStart) -> OpNumber {
-        let common = if self.last_normal_view == self.view {
+        let common = if self.planted(Plant::B2) {
+            self.log.last_op().min(start.length)
+        } else if self.last_normal_view == self.view {
             // Of this very view, before a restart.
             self.log.last_op().min(start.last_op)
         } else if self.last_normal_view == start.origin {
@@ -194,6 +204,8 @@ impl Replica {
         // U6, P4: in normal operation the view has begun here too, and more may have been logged since.
         if matches!(&self.role, Role::ViewChange(change) if change.start.is_none()) {
             self.follow_start(start);
+        } else if self.planted(Plant::P4) && matches!(self.role, Role::Follower(_)) {
+            self.freeze_for(Intent::EnterView { view, start });
         } else {
             self.counters.ignored += 1;
         }
@@ -217,6 +229,9 @@ impl Replica {
     }
 
     fn fetch_for_view(&mut self, mut fetch: Fetch) {
+        if self.planted(Plant::P7) {
+            self.log.truncate_suffix(fetch.keep());
+        }
         let Role::ViewChange(change) = &mut self.role else { return };
         if !fetch.is_done() {
             fetch.ask(self.now, &self.config, &mut self.outbox);

@@ -47,8 +47,8 @@ pub enum StorageError {
     },
     /// A log without the state file that belongs to it.
     #[error(
-        "{} holds a log but no replica.json: a file was lost, so --bootstrap does not help; bring back the \
-         file, or choose an empty directory if the log is not needed", path.display()
+        "{} holds a log without the replica.json that belongs to it: a file was lost, and --bootstrap does not \
+         help; bring back the file, or choose an empty directory if the log is not needed", path.display()
     )]
     OrphanLog {
         /// The directory.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use electrode::types::{OpNumber, ReplicaId, View};
 
+use super::disk;
 use super::files::Files;
 use super::state_file::{StateFile, incarnation_by_clock};
 use super::{Opened, Persisted, Progress, Storage, StorageError};
@@ -26,8 +27,12 @@ impl MemoryStorage {
         config_hash: u64,
         bootstrap: bool,
     ) -> Result<Opened, StorageError> {
-        let (state, first_life) =
-            StateFile::begin_life(&*files, Durability::Memory, id, config_hash, bootstrap)?;
+        let mode = Durability::Memory;
+        let found = StateFile::find(&*files, mode, id, config_hash, bootstrap)?;
+        if disk::has_log(&*files)? {
+            return Err(StorageError::OrphanLog { path: files.path("") });
+        }
+        let (state, first_life) = StateFile::begin_life(&*files, mode, id, config_hash, found)?;
         let persisted = state.persisted().clone();
         let storage = Self { kept: Some((files, state)), failed: None };
         Ok(Opened::new(Box::new(storage), first_life, persisted))

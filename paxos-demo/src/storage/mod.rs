@@ -10,6 +10,7 @@
 //! begins anew under an old name can cost the group what it acknowledged. Leave `--bootstrap` out of what is
 //! repeated.
 
+pub mod disk;
 mod error;
 pub mod files;
 mod memory;
@@ -132,8 +133,25 @@ pub fn open_files(
 ) -> Result<Opened, StorageError> {
     match mode {
         Durability::Memory => MemoryStorage::open(files, id, config_hash, bootstrap),
-        Durability::Process | Durability::Disk => Err(StorageError::Unsupported(mode)),
+        Durability::Disk => disk::open(files, id, config_hash, bootstrap, disk::Background::Threads, None)
+            .map(|(opened, _)| opened),
+        Durability::Process => Err(StorageError::Unsupported(mode)),
     }
+}
+
+/// Opens a storage of durability `disk` whose background work is done only by the [`disk::Stepper`]: for the
+/// simulation, where everything must happen in a known order. Segments of `segment_bytes_max` bytes let it see
+/// the end of one.
+pub fn open_stepped(
+    files: Arc<dyn Files>,
+    id: ReplicaId,
+    config_hash: u64,
+    bootstrap: bool,
+    segment_bytes_max: u64,
+) -> Result<(Opened, disk::Stepper), StorageError> {
+    let background = disk::Background::Steps;
+    disk::open(files, id, config_hash, bootstrap, background, Some(segment_bytes_max))
+        .map(|(opened, stepper)| (opened, stepper.expect("asked for")))
 }
 
 #[cfg(test)]

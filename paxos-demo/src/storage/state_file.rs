@@ -56,32 +56,46 @@ pub(super) struct StateFile {
 }
 
 impl StateFile {
-    /// Begins a life of the replica `id`: on disk when it returns. Without a file it is the first life, for
-    /// which `bootstrap` must be asked for (D6).
-    pub(super) fn begin_life(
+    /// The state of the last life, if it is this replica's. Without a file this is the first life, for which
+    /// `bootstrap` must be asked for (D6).
+    pub(super) fn find(
         files: &dyn Files,
         durability: Durability,
         id: ReplicaId,
         config_hash: u64,
         bootstrap: bool,
-    ) -> Result<(Self, bool), StorageError> {
+    ) -> Result<Option<Self>, StorageError> {
         let found = Self::read(files)?;
+        match &found {
+            Some(state) => state.check(files, durability, id, config_hash)?,
+            None if !bootstrap => return Err(StorageError::NoState { id, path: files.path(FILE) }),
+            None => {}
+        }
+        Ok(found)
+    }
+
+    /// Begins the life after the one that was [found](StateFile::find): on disk when it returns. Also says
+    /// whether it is the first.
+    pub(super) fn begin_life(
+        files: &dyn Files,
+        durability: Durability,
+        id: ReplicaId,
+        config_hash: u64,
+        found: Option<Self>,
+    ) -> Result<(Self, bool), StorageError> {
         let lived = found.as_ref().is_some_and(|state| state.lived);
         let clock = incarnation_by_clock();
         let persisted = match found {
-            None if !bootstrap => return Err(StorageError::NoState { id, path: files.path(FILE) }),
             None => {
                 Persisted { id, incarnation: clock, view: View(0), last_normal_view: View(0), config_hash }
             }
-            Some(state) => {
-                state.check(files, durability, id, config_hash)?;
-                let next =
-                    state.persisted.incarnation.checked_add(1).ok_or_else(|| StorageError::Damaged {
-                        path: files.path(FILE),
-                        offset: 0,
-                        reason: "no incarnation is left".into(),
-                    })?;
-                Persisted { incarnation: clock.max(next), ..state.persisted }
+            Some(Self { persisted: last, .. }) => {
+                let next = last.incarnation.checked_add(1).ok_or_else(|| StorageError::Damaged {
+                    path: files.path(FILE),
+                    offset: 0,
+                    reason: "no incarnation is left".into(),
+                })?;
+                Persisted { incarnation: clock.max(next), ..last }
             }
         };
         let state = Self { durability, lived, persisted };
@@ -90,7 +104,7 @@ impl StateFile {
     }
 
     /// The state in `files`, if there is one.
-    pub(super) fn read(files: &dyn Files) -> Result<Option<Self>, StorageError> {
+    fn read(files: &dyn Files) -> Result<Option<Self>, StorageError> {
         let Some(bytes) = read_if_there(files, FILE)? else { return Ok(None) };
         let damaged = |reason| StorageError::Damaged { path: files.path(FILE), offset: 0, reason };
         let contents: Contents = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
@@ -108,7 +122,7 @@ impl StateFile {
     }
 
     /// Whether the file is this replica's.
-    pub(super) fn check(
+    fn check(
         &self,
         files: &dyn Files,
         durability: Durability,

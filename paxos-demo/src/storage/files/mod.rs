@@ -69,6 +69,18 @@ pub(crate) fn write_whole(
     write().map_err(StorageError::io("writing", files.path(name)))
 }
 
+/// Removes files for good, one after the other: after a crash a later one is never gone while an earlier
+/// one is there.
+pub(crate) fn remove_in_order(files: &dyn Files, names: &[String]) -> Result<(), StorageError> {
+    for name in names {
+        files
+            .remove(name)
+            .and_then(|()| files.sync_dir())
+            .map_err(StorageError::io("removing", files.path(name)))?;
+    }
+    Ok(())
+}
+
 /// A file's bytes, `None` if there is none.
 pub(crate) fn read_if_there(files: &dyn Files, name: &str) -> Result<Option<Vec<u8>>, StorageError> {
     match files.read(name) {
