@@ -285,8 +285,8 @@ impl Driver {
                     self.storage.save_state(view, last_normal_view)?;
                 }
                 Action::LogAppend(entry) => self.storage.append(&entry)?,
-                Action::InstallLog { keep, snapshot, entries } => {
-                    self.storage.install(keep, snapshot, &entries)?;
+                Action::InstallLog { view, keep, snapshot, entries } => {
+                    self.storage.install(view, keep, snapshot, &entries)?;
                 }
                 Action::StoreSnapshot { op, bytes } => self.storage.snapshot(op, bytes)?,
                 Action::Acknowledge { op } => self.endpoint.acknowledge(op)?,

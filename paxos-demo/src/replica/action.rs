@@ -94,6 +94,8 @@ pub enum Action {
     /// Another log took the place of what was behind `keep`. `disk`: replace what is stored; on disk before
     /// anything that follows is carried out.
     InstallLog {
+        /// The view whose log it is.
+        view: View,
         /// The stored log is kept up to here.
         keep: OpNumber,
         /// Stands for everything up to its op.

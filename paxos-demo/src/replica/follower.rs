@@ -240,7 +240,8 @@ impl Replica {
                 }
             }
             let (keep, snapshot, entries) = (OpNumber(0), Some((op, snapshot)), Vec::new());
-            self.outbox.push(Action::InstallLog { keep, snapshot, entries });
+            let view = self.view;
+            self.outbox.push(Action::InstallLog { view, keep, snapshot, entries });
             if self.config.durable {
                 self.durable = op;
             }
