@@ -182,8 +182,9 @@ impl Replica {
         let common = if self.planted(Plant::B2) {
             self.log.last_op().min(start.length)
         } else if self.last_normal_view == self.view {
-            // Of this very view, before a restart.
-            self.log.last_op().min(start.last_op)
+            // Of this very view, before a restart: the leader holds all of it, whatever it held when it said
+            // how the view began. That may be long ago, and ops beyond may have been acknowledged since.
+            self.log.last_op()
         } else if self.last_normal_view == start.origin {
             self.log.last_op().min(start.length)
         } else {
