@@ -63,6 +63,8 @@ pub struct ReplicaConfig {
     pub hello_max_ns: u64,
     /// Silence after which a follower suspects its leader; several heartbeats.
     pub leader_timeout_ns: u64,
+    /// How long a leader goes on without a quorum for anything that it sent.
+    pub step_down_ns: u64,
     /// How long a view change may take before the next view is tried; doubles with each attempt, up to eightfold.
     pub view_change_timeout_ns: u64,
     /// How long a group may take to form before it does without the leader of view 0.
@@ -136,6 +138,7 @@ impl ReplicaConfig {
             hello_max_ns: 1000 * MS,
             formation_wait_ns: 200 * MS,
             leader_timeout_ns: 300 * MS,
+            step_down_ns: 600 * MS,
             view_change_timeout_ns: 300 * MS,
             formation_timeout_ns: 3000 * MS,
             lost_after_ns: 1000 * MS,
