@@ -9,7 +9,7 @@ use crate::in_flight::{InFlight, InFlightLookup};
 use crate::log::LogEntry;
 use crate::message::{ClientReply, ClientRequest, ReplyStatus};
 use crate::peer::{PeerMessage, Refusal};
-use crate::state_machine::Command;
+use crate::state_machine::{Command, fitting};
 use electrode::types::{OpNumber, ReplicaId, ReplicaSet, View};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -143,6 +143,7 @@ impl Replica {
                 Lookup::Cached(result) => {
                     self.counters.requests_cached += 1;
                     let (status, leader, view) = (ReplyStatus::Ok, self.config.me, self.view);
+                    let result = fitting(result, self.config.command_bytes_max());
                     let reply = ClientReply { status, leader, view, client, request: number, result };
                     return self.outbox.reply(from, &reply);
                 }

@@ -33,6 +33,7 @@ use crate::log::{Log, LogEntry};
 use crate::message::{ClientReply, ReplyStatus};
 use crate::peer::PeerMessage;
 use crate::service::Service;
+use crate::state_machine::fitting;
 use crate::status::{Counters, RoleName, Status};
 use action::Outbox;
 use electrode::types::{OpNumber, ReplicaId, View};
@@ -260,7 +261,7 @@ impl Replica {
                         view: self.view,
                         client: entry.client,
                         request: entry.request,
-                        result,
+                        result: fitting(result, self.config.command_bytes_max()),
                     };
                     self.outbox.reply(to, &reply);
                 }

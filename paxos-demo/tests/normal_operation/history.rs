@@ -65,8 +65,8 @@ impl History {
             for entry in open(&batch.payload).unwrap().1 {
                 let entry = entry.unwrap();
                 assert!(executed.insert((entry.client, entry.request)));
-                let key_bytes = usize::from(entry.command[1]);
-                let (key, value) = entry.command[3..].split_at(key_bytes);
+                let key_bytes = usize::from(entry.command[2]);
+                let (key, value) = entry.command[6..].split_at(key_bytes);
                 let result = match entry.command[0] {
                     1 => store.get(key).map_or(vec![0], |value: &&[u8]| [&[2], *value].concat()),
                     2 => {

@@ -78,13 +78,13 @@ fn what_the_table_forgot_is_not_executed_again() {
 #[test]
 fn nonsense_is_refused_before_it_gets_an_op() {
     let mut replica = leading(3);
-    let too_long = set(&"x".repeat(400 - 32 - 3));
+    let too_long = set(&"x".repeat(400 - 32 - 6));
     for (request, command) in [(1, &b"nonsense"[..]), (1, &too_long), (0, &set("v"))] {
         ask(&mut replica, 0, 1, request, command);
         assert_eq!(replies(&drain(&mut replica)), [(1, ReplyStatus::BadRequest, vec![])]);
     }
     // The longest that is accepted can be read back.
-    let longest = "x".repeat(400 - 32 - 3 - 1);
+    let longest = "x".repeat(400 - 32 - 6 - 1);
     ask(&mut replica, 0, 1, 1, &set(&longest));
     replica.next_action();
     replica.on_quorum(0, op(1));
@@ -123,7 +123,7 @@ fn auto_batches_what_waits_while_the_pipeline_is_full() {
     for client in 10..30 {
         ask(&mut replica, 0, client, 1, &get());
     }
-    assert_eq!(prepares(&drain(&mut replica)), [(7, 20), (21, 26)]);
+    assert_eq!(prepares(&drain(&mut replica)), [(7, 18), (19, 26)]);
 }
 
 #[test]
