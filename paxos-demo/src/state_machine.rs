@@ -22,7 +22,7 @@ mod tests;
 
 pub use command::{COMMAND_HEADER_BYTES, Command, Expiry, ExpiryCondition, SetCondition, SetOptions};
 pub use execute::integer;
-pub use outcome::{Failure, Outcome, fitting};
+pub use outcome::{Failure, Outcome, SHORT_RESULT_BYTES, fitting};
 pub use store::{KvStore, Pair, Pairs};
 pub use strings::Strings;
 
@@ -54,6 +54,9 @@ pub enum CommandError {
     /// A key without a value.
     #[error("a key comes without its value")]
     Unpaired,
+    /// Several commands within several commands.
+    #[error("several commands within several commands")]
+    Nested,
     /// A string whose length does not fit its field.
     #[error("string of {0} bytes, at most 4294967294 are possible")]
     TooLong(usize),

@@ -68,13 +68,13 @@ fn errors_are_redis_own_and_the_connection_goes_on() {
     );
     assert_eq!(client.call(&["GET"]), "-ERR wrong number of arguments for 'get' command");
     assert_eq!(client.call(&["set", "k"]), "-ERR wrong number of arguments for 'set' command");
-    assert_eq!(client.call(&["SET", "k", "v", "EX", "10"]), "-ERR syntax error");
-    assert_eq!(client.call(&["HELLO", "3"]), "-NOPROTO unsupported protocol version");
+    assert_eq!(client.call(&["SET", "k", "v", "EX"]), "-ERR syntax error");
+    assert_eq!(client.call(&["HELLO", "4"]), "-NOPROTO unsupported protocol version");
     let value = "x".repeat(1400);
     let reply = client.call(&["SET", "k", &value]);
     assert!(reply.starts_with("-ERR the request takes 14") && reply.contains("datagram"), "{reply}");
     // The longest that fits can be stored and read back.
-    let value = "y".repeat(1392 - 32 - 3 - 1);
+    let value = "y".repeat(1392 - 32 - 6 - 1);
     assert_eq!(client.call(&["SET", "k", &value]), "+OK");
     assert_eq!(client.call(&["GET", "k"]), value);
     assert_eq!(client.call(&["SET", "k", &format!("{value}y")]).split(' ').next(), Some("-ERR"));

@@ -9,6 +9,7 @@ use crate::in_flight::{InFlight, InFlightLookup};
 use crate::log::LogEntry;
 use crate::message::{ClientReply, ClientRequest, ReplyStatus};
 use crate::peer::{PeerMessage, Refusal};
+use crate::session::READ;
 use crate::state_machine::{Command, fitting};
 use electrode::types::{OpNumber, ReplicaId, ReplicaSet, View};
 use std::collections::VecDeque;
@@ -129,6 +130,7 @@ impl Replica {
                 self.counters.requests_stale += 1;
                 return;
             }
+            InFlightLookup::Absent if number & READ != 0 => {}
             InFlightLookup::Absent => match self.service.lookup(client, number) {
                 Lookup::New => {}
                 Lookup::Unknown if number == 1 => {}

@@ -22,6 +22,7 @@ const EXPIRE: u8 = 11;
 const PERSIST: u8 = 12;
 const TTL: u8 = 13;
 const DB_SIZE: u8 = 14;
+const MANY: u8 = 15;
 
 // Flags of SET.
 const CONDITION: u8 = 0b11;
@@ -130,6 +131,11 @@ pub enum Command<'a> {
     },
     /// `Integer`: number of keys.
     DbSize,
+    /// Several commands, one after the other and with nothing in between: `Results`.
+    Many {
+        /// Encoded commands, none of which is a `Many`.
+        commands: Strings<'a>,
+    },
 }
 
 /// In which way SET sets.
@@ -194,6 +200,7 @@ impl<'a> Command<'a> {
             MGET => return Ok(Self::MGet { keys: Strings::parse(n, fields.rest())? }),
             MSET if !n.is_multiple_of(2) => return Err(CommandError::Unpaired),
             MSET => return Ok(Self::MSet { pairs: Strings::parse(n, fields.rest())? }),
+            MANY => return Self::parse_many(Strings::parse(n, fields.rest())?),
             GET | SET | DEL | INCR_BY | APPEND | STRLEN | EXPIRE | PERSIST | TTL | DB_SIZE => {}
             _ => return Err(CommandError::UnknownOperation(operation)),
         }
@@ -226,6 +233,16 @@ impl<'a> Command<'a> {
         Ok(command)
     }
 
+    fn parse_many(commands: Strings<'a>) -> Result<Self, CommandError> {
+        for command in commands.iter() {
+            if command.first() == Some(&MANY) {
+                return Err(CommandError::Nested);
+            }
+            Self::parse(command)?;
+        }
+        Ok(Self::Many { commands })
+    }
+
     /// Whether the command changes nothing, so that no op is needed to execute it.
     pub fn is_read(&self) -> bool {
         match self {
@@ -235,6 +252,9 @@ impl<'a> Command<'a> {
             | Self::Strlen { .. }
             | Self::Ttl { .. }
             | Self::DbSize => true,
+            Self::Many { commands } => {
+                commands.iter().all(|command| Self::parse(command).is_ok_and(|command| command.is_read()))
+            }
             Self::Set { .. }
             | Self::SetWith { .. }
             | Self::Del { .. }
@@ -244,6 +264,15 @@ impl<'a> Command<'a> {
             | Self::Append { .. }
             | Self::Expire { .. }
             | Self::Persist { .. } => false,
+        }
+    }
+
+    /// Whether the result is a few bytes long, whatever is stored.
+    pub fn has_short_result(&self) -> bool {
+        match self {
+            Self::Get { .. } | Self::MGet { .. } | Self::Many { .. } => false,
+            Self::SetWith { options, .. } => !options.return_old,
+            _ => true,
         }
     }
 
@@ -261,6 +290,7 @@ impl<'a> Command<'a> {
             Self::MGet { keys } => several(out, MGET, keys),
             Self::MSet { pairs } if pairs.len() % 2 != 0 => Err(CommandError::Unpaired),
             Self::MSet { pairs } => several(out, MSET, pairs),
+            Self::Many { commands } => several(out, MANY, commands),
             Self::Set { key, value } => {
                 one(out, SET, 0, key)?;
                 out.put_slice(value);

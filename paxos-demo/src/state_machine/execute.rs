@@ -1,20 +1,27 @@
 //! What each command does to the store.
 
-use super::outcome::Values;
+use super::outcome::{Results, Values};
 use super::{
     Command, Expiry, ExpiryCondition, Failure, KvStore, Outcome, SetCondition, SetOptions, VALUE_BYTES_MAX,
 };
 
 /// Longest result of a read.
 const RESULT_BYTES_MAX: usize = 2 * VALUE_BYTES_MAX;
-/// Longest old value that a SET returns: unlike what a read returns, it is kept for each client session.
-const OLD_VALUE_BYTES_MAX: usize = 4096;
+/// Longest result of an op: it is kept for the client session. What would return more is not executed.
+const KEPT_RESULT_BYTES_MAX: usize = 4096;
 
 impl KvStore {
     /// Applies a command and appends its result to `result`.
     pub fn apply(&mut self, command: &[u8], result: &mut Vec<u8>) {
         match Command::parse(command) {
-            Ok(command) if command.is_read() => self.answer(&command, result),
+            Ok(Command::Many { commands }) => {
+                let mut results = Results::new(result);
+                for command in commands.iter() {
+                    self.sweep();
+                    results.push(|result| self.apply(command, result));
+                }
+            }
+            Ok(command) if command.is_read() => self.answer(&command, KEPT_RESULT_BYTES_MAX, result),
             Ok(command) => self.change(&command, result),
             Err(_) => Outcome::Invalid.encode(result),
         }
@@ -23,23 +30,31 @@ impl KvStore {
     /// Executes a command that changes nothing ([`Command::is_read`]); any other is answered as invalid.
     pub fn read(&self, command: &[u8], result: &mut Vec<u8>) {
         match Command::parse(command) {
-            Ok(command) => self.answer(&command, result),
+            Ok(Command::Many { commands }) => {
+                let mut results = Results::new(result);
+                for command in commands.iter() {
+                    results.push(|result| self.read(command, result));
+                }
+            }
+            Ok(command) => self.answer(&command, RESULT_BYTES_MAX, result),
             Err(_) => Outcome::Invalid.encode(result),
         }
     }
 
-    fn answer(&self, command: &Command<'_>, result: &mut Vec<u8>) {
+    /// Appends the answer to a read; `bytes_max` bounds all of `result`.
+    fn answer(&self, command: &Command<'_>, bytes_max: usize, result: &mut Vec<u8>) {
         let integer = |number: usize| Outcome::Integer(number as i64);
+        let fits = |bytes: usize| result.len() + bytes <= bytes_max;
         let outcome = match *command {
             Command::Get { key } => match self.get(key) {
-                Some(pair) => Outcome::Value(&pair.value),
+                Some(pair) if fits(pair.value.len()) => Outcome::Value(&pair.value),
+                Some(_) => Outcome::Failure(Failure::ResultTooLong),
                 None => Outcome::Absent,
             },
             Command::MGet { keys } => {
                 let values = || keys.iter().map(|key| self.get(key).map(|pair| &*pair.value));
                 // A key may be named many times.
-                let bytes: usize = values().flatten().map(<[u8]>::len).sum();
-                if bytes <= RESULT_BYTES_MAX {
+                if fits(values().map(|value| 4 + value.map_or(0, <[u8]>::len)).sum()) {
                     return Values::encode(values(), result);
                 }
                 Outcome::Failure(Failure::ResultTooLong)
@@ -104,7 +119,7 @@ impl KvStore {
         let SetOptions { condition, expiry, return_old } = options;
         let old = self.get(key);
         let outcome = match old {
-            Some(pair) if return_old && pair.value.len() > OLD_VALUE_BYTES_MAX => {
+            Some(pair) if return_old && result.len() + pair.value.len() > KEPT_RESULT_BYTES_MAX => {
                 return Outcome::Failure(Failure::ResultTooLong).encode(result);
             }
             Some(pair) if return_old => Outcome::Value(&pair.value),

@@ -11,6 +11,10 @@ const INVALID: u8 = 3;
 const INTEGER: u8 = 4;
 const VALUES: u8 = 5;
 const FAILURE: u8 = 6;
+const RESULTS: u8 = 7;
+
+/// Longest result of a command with a short one ([`super::Command::has_short_result`]).
+pub const SHORT_RESULT_BYTES: usize = 9;
 
 /// Length of a value that is not there.
 const NO_VALUE: u32 = u32::MAX;
@@ -69,6 +73,8 @@ pub enum Outcome<'a> {
     Integer(i64),
     /// The values read, in order.
     Values(Values<'a>),
+    /// The results of several commands, in order.
+    Results(Values<'a>),
     /// A command that could not be executed.
     Failure(Failure),
 }
@@ -86,6 +92,7 @@ impl<'a> Outcome<'a> {
                 Ok(Self::Integer(i64::from_le_bytes(number)))
             }
             [VALUES, values @ ..] => Values::parse(values).map(Self::Values),
+            [RESULTS, results @ ..] => Values::parse(results).map(Self::Results),
             [FAILURE, code] => Failure::parse(*code).map(Self::Failure),
             _ => Err(CommandError::Result),
         }
@@ -108,6 +115,10 @@ impl<'a> Outcome<'a> {
             Self::Values(values) => {
                 out.push(VALUES);
                 out.extend_from_slice(values.0);
+            }
+            Self::Results(results) => {
+                out.push(RESULTS);
+                out.extend_from_slice(results.0);
             }
             Self::Failure(failure) => out.extend_from_slice(&[FAILURE, *failure as u8]),
         }
@@ -141,6 +152,25 @@ impl<'a> Values<'a> {
     pub fn iter(&self) -> impl Iterator<Item = Option<&'a [u8]>> + use<'a> {
         let mut fields = Fields(self.0);
         std::iter::from_fn(move || next_value(&mut fields).ok())
+    }
+}
+
+/// Writes a result of several results.
+pub(super) struct Results<'a>(&'a mut Vec<u8>);
+
+impl<'a> Results<'a> {
+    pub(super) fn new(out: &'a mut Vec<u8>) -> Self {
+        out.push(RESULTS);
+        Self(out)
+    }
+
+    /// Appends what `write` appends as one result.
+    pub(super) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.0.len();
+        self.0.extend_from_slice(&[0; 4]);
+        write(self.0);
+        let bytes = u32::try_from(self.0.len() - start - 4).expect("results are bounded");
+        self.0[start..start + 4].copy_from_slice(&bytes.to_le_bytes());
     }
 }
 

@@ -8,7 +8,7 @@ use crate::digest::Chain;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Pairs that one op drops at most because their deadline has come. An op brings at most one deadline, so
+/// Pairs that one command drops at most because their deadline has come. It brings at most one deadline, so
 /// what is due does not pile up.
 const SWEEP_PAIRS: usize = 8;
 /// What a pair takes besides its bytes, about.
@@ -87,6 +87,11 @@ impl KvStore {
                 self.due += self.deadlines.range(after(before)..after(time_ms)).count();
             }
         }
+        self.sweep();
+    }
+
+    /// Drops some of what is due.
+    pub(super) fn sweep(&mut self) {
         for _ in 0..SWEEP_PAIRS.min(self.due) {
             let (_, key) = self.deadlines.first().expect("what is due has a deadline");
             let key = Arc::clone(key);
