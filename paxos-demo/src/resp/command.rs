@@ -104,7 +104,9 @@ pub fn translate<'a>(name: &str, rest: &'a [&'a [u8]]) -> Result<(Command<'a>, S
         ("del" | "unlink", [_, ..]) => (Command::DelMany { keys: Strings::new(rest) }, Shape::Integer),
         ("exists", [_, ..]) => (Command::Exists { keys: Strings::new(rest) }, Shape::Integer),
         ("mget", [_, ..]) => (Command::MGet { keys: Strings::new(rest) }, Shape::Array),
-        ("mset", [_, ..]) if rest.len() % 2 == 0 => (Command::MSet { pairs: Strings::new(rest) }, Shape::Ok),
+        ("mset", [_, ..]) if rest.len().is_multiple_of(2) => {
+            (Command::MSet { pairs: Strings::new(rest) }, Shape::Ok)
+        }
         ("incr", [key]) => (Command::IncrBy { key, delta: 1 }, Shape::Integer),
         ("decr", [key]) => (Command::IncrBy { key, delta: -1 }, Shape::Integer),
         ("incrby", [key, delta]) => {
