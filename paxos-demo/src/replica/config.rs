@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(error(|c| c.members = 33), "33 members; 1 to 32 are possible");
         assert_eq!(error(|c| c.me = ReplicaId(3)), "replica 3 of 3 members; indexes start at 0");
         assert_eq!(error(|c| c.incarnation = 0), "incarnation is 0, at least 1 is needed");
-        assert_eq!(error(|c| c.payload_bytes_max = 98), "payload_bytes_max is 98, at least 150 is needed");
+        assert_eq!(error(|c| c.payload_bytes_max = 98), "payload_bytes_max is 98, at least 146 is needed");
     }
 
     #[test]
