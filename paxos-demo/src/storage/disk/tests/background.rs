@@ -52,11 +52,11 @@ fn what_was_queued_is_on_disk_before_a_view_is() {
     }
     opened.storage.save_state(View(2), View(2)).unwrap();
     assert_eq!(opened.storage.poll().unwrap().durable, OpNumber(200));
-    opened.storage.install(OpNumber(100), None, &[batch(101, 101, 7)]).unwrap();
+    opened.storage.install(View(0), OpNumber(100), None, &[batch(101, 101, 7)]).unwrap();
     assert_eq!(opened.storage.poll().unwrap().durable, OpNumber(101));
     let error = opened.storage.append(&batch(103, 103, 7)).unwrap_err();
     assert!(matches!(error, StorageError::NotContiguous { end: OpNumber(101), .. }), "{error}");
-    let error = opened.storage.install(OpNumber(50), None, &[batch(52, 52, 7)]).unwrap_err();
+    let error = opened.storage.install(View(0), OpNumber(50), None, &[batch(52, 52, 7)]).unwrap_err();
     assert!(matches!(error, StorageError::NotContiguous { end: OpNumber(50), .. }), "{error}");
     opened.storage.append(&batch(102, 102, 7)).expect("a refusal changes nothing");
     drop(opened);
@@ -169,5 +169,5 @@ fn a_thread_that_panics_ends_the_storage() {
     files.panics.store(true, Ordering::Relaxed);
     opened.storage.append(&batch(1, 1, 1)).unwrap();
     assert!(news(&mut *opened.storage).is_err());
-    assert!(opened.storage.install(OpNumber(0), None, &[]).is_err(), "and nobody waits for it");
+    assert!(opened.storage.install(View(0), OpNumber(0), None, &[]).is_err(), "and nobody waits for it");
 }

@@ -39,7 +39,7 @@ fn an_installation_happens_whole_or_not_at_all() {
         let mut new = old.clone();
         new.install(keep, snapshot.clone(), &entries);
         let install = |opened: &mut Opened| {
-            let installed = opened.storage.install(OpNumber(keep), snapshot.clone(), &entries);
+            let installed = opened.storage.install(View(0), OpNumber(keep), snapshot.clone(), &entries);
             // Only then the view in which it is the log (P6).
             installed.and_then(|()| opened.storage.save_state(View(4), View(4)))
         };
