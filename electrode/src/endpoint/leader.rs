@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::Plants;
 use crate::abi::{self, Header};
 use crate::backend::FastPath;
 use crate::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
@@ -47,6 +48,8 @@ pub(super) struct Leader {
     rounds: VecDeque<InFlight>,
     independent: usize,
     acked: [OpNumber; abi::MEMBERS_MAX],
+    /// An ack came to user space since somebody asked ([`super::Plants::no_scan`]).
+    ack_arrived: bool,
     epoch: Epoch,
     /// Last op broadcast in this opening: nobody can hold more.
     sent: OpNumber,
@@ -85,6 +88,7 @@ impl Leader {
 
     /// An ack that passed L2's checks in user space.
     pub fn on_ack(&mut self, peer: ReplicaId, header: &Header) {
+        self.ack_arrived = true;
         if header.last() > self.sent {
             return;
         }
@@ -104,8 +108,19 @@ impl Leader {
         self.acked[peer.index()].max(path.acked(self.epoch, peer))
     }
 
-    /// L4: recounts, and takes the rounds that are complete.
-    pub fn recount(&mut self, path: &dyn FastPath, members: usize, mut done: impl FnMut(Completed)) {
+    /// Whether an ack came to user space since the last time.
+    pub fn take_ack_arrived(&mut self) -> bool {
+        std::mem::take(&mut self.ack_arrived)
+    }
+
+    /// L4: recounts, and takes the rounds that are complete. Plants: none but in a simulation.
+    pub fn recount(
+        &mut self,
+        path: &dyn FastPath,
+        members: usize,
+        plants: Plants,
+        mut done: impl FnMut(Completed),
+    ) {
         if self.rounds.is_empty() {
             return;
         }
@@ -115,7 +130,12 @@ impl Leader {
         }
         while let Some(InFlight { round, .. }) = self.rounds.front() {
             let holders = round.voters.iter().filter(|p| acked[p.index()] >= round.last).count();
-            if round.independent || holders < round.threshold as usize {
+            let threshold = if plants.single_vote_commits { 1 } else { round.threshold as usize };
+            let holders = match plants.count_by_bits {
+                true => holders.max(path.votes(self.epoch, round.last).len()),
+                false => holders,
+            };
+            if round.independent || holders < threshold {
                 break;
             }
             done(Completed { first: round.first, last: round.last, tag: round.tag });
@@ -203,7 +223,7 @@ mod tests {
 
     fn completed(leader: &mut Leader) -> Vec<u64> {
         let mut ops = vec![];
-        leader.recount(&Udp { multicast: None }, 5, |c| ops.push(c.last.0));
+        leader.recount(&Udp { multicast: None }, 5, Plants::default(), |c| ops.push(c.last.0));
         ops
     }
 

@@ -55,6 +55,7 @@ fn each_batch_leaves_once_for_all_who_miss_it() {
 fn a_silent_member_is_probed_ever_more_rarely() {
     let mut replica = with_prepared(3, 10, |_| ());
     replica.on_acked(id(1), op(10));
+    replica.on_quorum(0, op(10));
     assert_eq!(tick(&mut replica, 20 * MS).len(), 10, "first everything");
     let mut at = 20 * MS;
     for wait in [40, 80, 160, 320, 640, 1000, 1000] {
@@ -102,7 +103,7 @@ fn who_asks_is_answered_at_once_but_not_twice_in_a_moment() {
 #[test]
 fn a_member_that_joins_late_gets_everything() {
     let mut replica = Replica::new(0, config(0, 3)).unwrap();
-    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(0) };
+    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(0), first_life: true };
     replica.on_peer_message(0, id(1), life(1), welcome);
     replica.on_tick(200 * MS);
     drain(&mut replica);
