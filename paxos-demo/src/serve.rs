@@ -127,6 +127,7 @@ pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
     );
     let mut replica_config = replica_config(&config, ReplicaId(args.id), incarnation);
     replica_config.payload_bytes_max = endpoint.payload_bytes_max();
+    replica_config.recover_at_ns = endpoint.earlier_life_ends_ns();
     let storage::Opened { storage, first_life, persisted, log, snapshot, .. } = opened;
     let (view, last_normal_view) = (persisted.view, persisted.last_normal_view);
     let memory = match config.durability {
@@ -177,6 +178,7 @@ fn replica_config(config: &ClusterConfig, me: ReplicaId, incarnation: u32) -> Re
     replica.commit_notice_delay_ns = timeouts.commit_notice_delay_ms * MS;
     replica.heartbeat_ns = timeouts.heartbeat_interval_ms * MS;
     replica.leader_timeout_ns = timeouts.leader_timeout_ms * MS;
+    replica.step_down_ns = 2 * timeouts.leader_timeout_ms * MS;
     replica.view_change_timeout_ns = timeouts.leader_timeout_ms * MS;
     replica.formation_timeout_ns = (10 * timeouts.leader_timeout_ms).max(3000) * MS;
     replica.durable = config.durability == Durability::Disk;

@@ -184,8 +184,7 @@ impl Replica {
         } else if self.last_normal_view == self.view && (self.planted(Plant::P4) || self.planted(Plant::P5)) {
             self.log.last_op().min(start.last_op)
         } else if self.last_normal_view == self.view {
-            // Of this very view, before a restart: the leader holds all of it, whatever it held when it said
-            // how the view began. That may be long ago, and ops beyond may have been acknowledged since.
+            // Of this very view, before a restart: all of it, for what the leader said may be old.
             self.log.last_op()
         } else if self.last_normal_view == start.origin {
             self.log.last_op().min(start.length)

@@ -1,7 +1,10 @@
-//! One file a question; the storage under test works on [`SimFiles`] and is stepped by hand, unless threads or
-//! real files are the question.
+//! One file a question. Most work on [`crate::storage::files::SimFiles`] and step by hand; processes that are
+//! killed and disks that are full are real, in `tests/storage.rs`.
 
+mod background;
 mod crash;
+mod damage;
+mod faults;
 mod model;
 
 use electrode::types::{OpNumber, View};
