@@ -15,6 +15,7 @@ pub mod demo;
 pub mod digest;
 pub mod driver;
 pub mod in_flight;
+pub mod linearize;
 pub mod log;
 pub mod measure;
 pub mod message;
