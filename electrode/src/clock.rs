@@ -1,5 +1,8 @@
 //! The clock that kernel programs read too.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// CLOCK_MONOTONIC in nanoseconds.
 pub fn monotonic_ns() -> u64 {
     // SAFETY: all-zero is a valid timespec.
@@ -7,4 +10,24 @@ pub fn monotonic_ns() -> u64 {
     // SAFETY: a valid pointer; CLOCK_MONOTONIC always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// What an endpoint takes for the time.
+#[derive(Clone, Debug, Default)]
+pub enum Clock {
+    /// CLOCK_MONOTONIC.
+    #[default]
+    Monotonic,
+    /// A time that somebody else moves.
+    Virtual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// Nanoseconds from the clock's origin.
+    pub fn now_ns(&self) -> u64 {
+        match self {
+            Self::Monotonic => monotonic_ns(),
+            Self::Virtual(now) => now.load(Ordering::Relaxed),
+        }
+    }
 }

@@ -112,6 +112,7 @@
 //! | `ebpf` | yes | the kernel programs; without it, sockets | clang and libelf to build |
 //! | `cli` | yes | the program `elecctl` | clap, serde_json |
 //! | `fabric` | no | virtual hosts | rtnetlink; root at run time |
+//! | `simulation` | no | endpoints over a simulated network; for the tests of this project | |
 //!
 //! The library alone, with the kernel programs: `default-features = false, features = ["ebpf"]`.
 //!
@@ -144,6 +145,9 @@ mod net;
 pub mod probe;
 pub mod quorum;
 pub mod rules;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod simulation;
 mod stats;
 pub mod types;
 pub mod wire;

@@ -10,6 +10,13 @@ use crate::abi;
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct View(pub u64);
 
+impl View {
+    /// The view after this one.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
 /// Operation number: position in the replicated log, 1 for the first op, 0 for "none".
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OpNumber(pub u64);

@@ -1,8 +1,12 @@
-//! The payload of a Prepare: one entry for each op of the batch, back to back.
+//! The payload of a Prepare: when it was made, then one entry for each op of the batch, back to back.
 //!
-//! An entry is `{client u64, request u64, command_bytes u16, reserved [u8; 6]}` and the command. The number
+//! The payload begins with `time_ms u64`: the leader's clock when the batch left. Replicas have no other
+//! clock for what they replicate (expiry), so all of them see the same time at the same op. An entry is `{client u64, request u64, command_bytes u16, reserved [u8; 6]}` and the command. The number
 //! of entries is the number of ops, so a payload names no op itself: entry i of the batch `first..=last` is
 //! op `first + i`.
+//!
+//! An entry of client 0 without a command is a **no-op**: a leader puts one into the log to have an op of its
+//! own view there. It belongs to no session and changes nothing but the history and the clock.
 
 use crate::message::{MessageError, length, reserved, split};
 use bytes::BufMut;
@@ -12,7 +16,16 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// Bytes that an entry takes besides its command.
 pub const ENTRY_HEADER_BYTES: usize = size_of::<EntryHeader>();
 
-const _: () = assert!(ENTRY_HEADER_BYTES == 24);
+/// Bytes in front of the entries.
+pub const BATCH_HEADER_BYTES: usize = size_of::<BatchHeader>();
+
+const _: () = assert!(ENTRY_HEADER_BYTES == 24 && BATCH_HEADER_BYTES == 8);
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct BatchHeader {
+    time_ms: U64,
+}
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -35,6 +48,14 @@ pub struct BatchEntry<'a> {
 }
 
 impl BatchEntry<'_> {
+    /// An op that does nothing.
+    pub const NO_OP: Self = BatchEntry { client: 0, request: 0, command: &[] };
+
+    /// Whether this does nothing.
+    pub fn is_no_op(&self) -> bool {
+        self.client == 0 && self.command.is_empty()
+    }
+
     /// Bytes that this entry takes.
     pub fn encoded_bytes(&self) -> usize {
         ENTRY_HEADER_BYTES + self.command.len()
@@ -56,12 +77,28 @@ impl BatchEntry<'_> {
     }
 }
 
-/// Reads the entries of a payload in order. The first flaw is returned and ends the iteration.
-pub fn entries(payload: &[u8]) -> Entries<'_> {
-    Entries { rest: payload }
+/// Appends what stands in front of the entries; `time_ms` is unix time.
+pub fn encode_header(time_ms: u64, out: &mut impl BufMut) {
+    out.put_slice(BatchHeader { time_ms: time_ms.into() }.as_bytes());
 }
 
-/// Iterator of [`entries`].
+/// Writes another time into a payload.
+///
+/// # Panics
+/// If `payload` does not begin with what [`encode_header`] wrote.
+pub fn stamp(payload: &mut [u8], time_ms: u64) {
+    let (header, _) = BatchHeader::mut_from_prefix(payload).expect("begins with its header");
+    header.time_ms = time_ms.into();
+}
+
+/// The time of a payload and its entries in order. The first flaw of an entry is returned and ends the
+/// iteration.
+pub fn open(payload: &[u8]) -> Result<(u64, Entries<'_>), MessageError> {
+    let (header, rest) = split::<BatchHeader>("batch", payload)?;
+    Ok((header.time_ms.get(), Entries { rest }))
+}
+
+/// Iterator of [`open`].
 #[derive(Clone, Debug)]
 pub struct Entries<'a> {
     rest: &'a [u8],
@@ -106,41 +143,51 @@ mod tests {
     #[test]
     fn a_flaw_ends_the_batch() {
         let mut payload = Vec::new();
+        encode_header(7, &mut payload);
         BatchEntry { client: 1, request: 1, command: b"one" }.encode(&mut payload);
         let second = payload.len();
         BatchEntry { client: 2, request: 1, command: b"two" }.encode(&mut payload);
 
         payload[second + 16] = 4;
-        let read: Vec<_> = entries(&payload).collect();
+        let (time_ms, read) = open(&payload).unwrap();
+        assert_eq!(time_ms, 7);
+        let read: Vec<_> = read.collect();
         let flaw = MessageError::Length { what: "batch entry", declared: 4, actual: 3 };
         assert_eq!(read, [Ok(BatchEntry { client: 1, request: 1, command: b"one" }), Err(flaw)]);
 
         payload[second + 16] = 3;
         payload[second + 20] = 1;
-        assert_eq!(entries(&payload).last(), Some(Err(MessageError::Reserved("batch entry"))));
-        assert!(matches!(entries(&payload[..10]).next(), Some(Err(MessageError::Truncated { .. }))));
+        assert_eq!(open(&payload).unwrap().1.last(), Some(Err(MessageError::Reserved("batch entry"))));
+        let mut cut = open(&payload[..18]).unwrap().1;
+        assert!(matches!(cut.next(), Some(Err(MessageError::Truncated { .. }))));
+        assert!(matches!(open(&payload[..7]), Err(MessageError::Truncated { .. })));
     }
 
     proptest! {
         #[test]
         fn batches_round_trip(
+            time_ms: u64,
             ops in proptest::collection::vec(
                 (any::<u64>(), any::<u64>(), proptest::collection::vec(any::<u8>(), 0..40)), 0..20),
         ) {
             let mut payload = Vec::new();
+            encode_header(0, &mut payload);
             for (client, request, command) in &ops {
                 BatchEntry { client: *client, request: *request, command }.encode(&mut payload);
             }
-            let read: Result<Vec<_>, _> = entries(&payload).collect();
-            let read = read.unwrap();
-            prop_assert_eq!(read.iter().map(BatchEntry::encoded_bytes).sum::<usize>(), payload.len());
+            stamp(&mut payload, time_ms);
+            let (time, read) = open(&payload).unwrap();
+            prop_assert_eq!(time, time_ms);
+            let read: Vec<_> = read.map(Result::unwrap).collect();
+            let entry_bytes = read.iter().map(BatchEntry::encoded_bytes).sum::<usize>();
+            prop_assert_eq!(BATCH_HEADER_BYTES + entry_bytes, payload.len());
             prop_assert_eq!(
                 read.iter().map(|e| (e.client, e.request, e.command.to_vec())).collect::<Vec<_>>(), ops);
         }
 
         #[test]
         fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
-            prop_assert!(entries(&bytes).count() <= 5);
+            prop_assert!(open(&bytes).map_or(0, |(_, entries)| entries.count()) <= 5);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! the pipeline, as late as possible: an idle leader takes a batch of one at once, a busy one finds in the
 //! next batch whatever queued in the meantime. So batching never delays a request that could have been sent.
 
-use crate::batch::BatchEntry;
+use crate::batch::{self, BATCH_HEADER_BYTES, BatchEntry};
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -31,12 +31,19 @@ pub struct Batch {
 
 const CHUNK_BYTES: usize = 64 * 1024;
 
+/// A batch whose time is not known yet: it leaves later.
+#[derive(Debug)]
+struct Unsent {
+    ops: u64,
+    payload: BytesMut,
+}
+
 /// The queue of requests that have no op number yet.
 #[derive(Debug)]
 pub struct Batcher {
     batching: Batching,
     payload_bytes_max: usize,
-    full: VecDeque<Batch>,
+    full: VecDeque<Unsent>,
     open: BytesMut,
     open_ops: u64,
     queued_ops: u64,
@@ -58,29 +65,32 @@ impl Batcher {
     /// Queues a request, which must fit a payload alone.
     pub fn push(&mut self, entry: BatchEntry<'_>) {
         let bytes = entry.encoded_bytes();
-        debug_assert!(bytes <= self.payload_bytes_max);
+        debug_assert!(BATCH_HEADER_BYTES + bytes <= self.payload_bytes_max);
         let alone = self.batching == Batching::One;
         if self.open_ops > 0 && (alone || self.open.len() + bytes > self.payload_bytes_max) {
-            let batch = self.seal();
+            let batch = self.close();
             self.full.push_back(batch);
         }
         if self.open_ops == 0 {
-            self.open.reserve(if alone { bytes } else { self.payload_bytes_max });
+            self.open.reserve(if alone { BATCH_HEADER_BYTES + bytes } else { self.payload_bytes_max });
+            batch::encode_header(0, &mut self.open);
         }
         entry.encode(&mut self.open);
         self.open_ops += 1;
         self.queued_ops += 1;
     }
 
-    /// The next batch, full or not; `None` if nothing is queued.
-    pub fn take(&mut self) -> Option<Batch> {
-        let batch = match self.full.pop_front() {
+    /// The next batch, full or not, which leaves now: at `time_ms` of the leader's clock. `None` if nothing
+    /// is queued.
+    pub fn take(&mut self, time_ms: u64) -> Option<Batch> {
+        let Unsent { ops, mut payload } = match self.full.pop_front() {
             Some(batch) => batch,
-            None if self.open_ops > 0 => self.seal(),
+            None if self.open_ops > 0 => self.close(),
             None => return None,
         };
-        self.queued_ops -= batch.ops;
-        Some(batch)
+        self.queued_ops -= ops;
+        batch::stamp(&mut payload, time_ms);
+        Some(Batch { ops, payload: payload.freeze() })
     }
 
     /// Number of requests that are queued.
@@ -88,15 +98,15 @@ impl Batcher {
         self.queued_ops
     }
 
-    fn seal(&mut self) -> Batch {
-        Batch { ops: std::mem::take(&mut self.open_ops), payload: self.open.split().freeze() }
+    fn close(&mut self) -> Unsent {
+        Unsent { ops: std::mem::take(&mut self.open_ops), payload: self.open.split() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{ENTRY_HEADER_BYTES, entries};
+    use crate::batch::{ENTRY_HEADER_BYTES, open};
     use proptest::prelude::*;
 
     fn push(batcher: &mut Batcher, request: u64, command_bytes: usize) {
@@ -109,21 +119,21 @@ mod tests {
         for request in 1..=3 {
             push(&mut batcher, request, 5);
         }
-        let sizes: Vec<_> = std::iter::from_fn(|| batcher.take()).map(|batch| batch.ops).collect();
+        let sizes: Vec<_> = std::iter::from_fn(|| batcher.take(0)).map(|batch| batch.ops).collect();
         assert_eq!(sizes, [1, 1, 1]);
     }
 
     #[test]
     fn auto_takes_what_is_there() {
         let mut batcher = Batcher::new(Batching::Auto, 1000);
-        assert_eq!(batcher.take(), None);
+        assert_eq!(batcher.take(0), None);
         push(&mut batcher, 1, 5);
-        assert_eq!(batcher.take().unwrap().ops, 1);
+        assert_eq!(batcher.take(0).unwrap().ops, 1);
         for request in 2..=4 {
             push(&mut batcher, request, 5);
         }
-        assert_eq!(batcher.take().unwrap().ops, 3);
-        assert_eq!(batcher.take(), None);
+        assert_eq!(batcher.take(0).unwrap().ops, 3);
+        assert_eq!(batcher.take(0), None);
     }
 
     proptest! {
@@ -137,13 +147,15 @@ mod tests {
                 push(&mut batcher, request as u64, *size);
             }
             prop_assert_eq!(batcher.queued_ops(), sizes.len() as u64);
-            let batches: Vec<_> = std::iter::from_fn(|| batcher.take()).collect();
+            let batches: Vec<_> = (1..).map_while(|time_ms| batcher.take(time_ms)).collect();
             prop_assert_eq!(batcher.queued_ops(), 0);
 
             let mut next = 0;
             for (at, batch) in batches.iter().enumerate() {
                 prop_assert!(batch.payload.len() <= MAX);
-                let read: Vec<_> = entries(&batch.payload).map(Result::unwrap).collect();
+                let (time_ms, read) = open(&batch.payload).unwrap();
+                prop_assert_eq!(time_ms, at as u64 + 1, "the time at which it was taken");
+                let read: Vec<_> = read.map(Result::unwrap).collect();
                 prop_assert_eq!(read.len() as u64, batch.ops);
                 for entry in read {
                     prop_assert_eq!((entry.request, entry.command.len()), (next as u64, sizes[next]));

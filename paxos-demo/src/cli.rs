@@ -130,9 +130,13 @@ pub struct ReplicaArgs {
     /// Serve metrics on this address.
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
-    /// Where the replica keeps its state.
+    /// Where the replica keeps what it must not forget: its view in every mode, its log with `disk`. Without it
+    /// the replica cannot come back once it has ended.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// This is the replica's very first start: the data directory may be empty.
+    #[arg(long)]
+    pub bootstrap: bool,
     /// What an acknowledgement promises [default: as in the configuration].
     #[arg(long, value_enum)]
     pub durability: Option<Durability>,

@@ -11,6 +11,9 @@
 //! can tell any more whether it was executed. The one case that is left: the network delivers a copy of
 //! request 1 after its session was evicted, which takes `capacity` other sessions within the copy's flight.
 
+mod kept;
+
+use kept::Kept;
 use std::collections::HashMap;
 
 /// What the table says about a request.
@@ -32,28 +35,37 @@ const NIL: u32 = u32::MAX;
 struct Session {
     client: u64,
     request: u64,
-    result: Vec<u8>,
+    result: Kept,
     /// Neighbours in order of last commit.
     older: u32,
     newer: u32,
 }
 
-/// The sessions, linked in order of their last commit. Slots and their result buffers are reused, so a
-/// commit in the steady state allocates nothing.
-#[derive(Clone, Debug)]
+/// The sessions, linked in order of their last commit. Slots are reused, so a commit in the steady state
+/// allocates nothing unless its result is long.
+#[derive(Debug)]
 pub struct ClientTable {
     slots: HashMap<u64, u32>,
     sessions: Vec<Session>,
     capacity: usize,
     oldest: u32,
     newest: u32,
+    /// The result of the last commit.
+    result: Vec<u8>,
 }
 
 impl ClientTable {
     /// An empty table for at most `capacity` sessions; all replicas must use the same number.
     pub fn new(capacity: usize) -> Self {
         assert!(capacity > 0 && capacity < NIL as usize, "capacity of the client table");
-        Self { slots: HashMap::new(), sessions: Vec::new(), capacity, oldest: NIL, newest: NIL }
+        Self {
+            slots: HashMap::new(),
+            sessions: Vec::new(),
+            capacity,
+            oldest: NIL,
+            newest: NIL,
+            result: Vec::new(),
+        }
     }
 
     /// What is known about a request. Changes nothing, whoever asks and however often.
@@ -62,14 +74,15 @@ impl ClientTable {
         let session = &self.sessions[slot as usize];
         match request.cmp(&session.request) {
             std::cmp::Ordering::Greater => Lookup::New,
-            std::cmp::Ordering::Equal => Lookup::Cached(&session.result),
+            std::cmp::Ordering::Equal => Lookup::Cached(session.result.as_slice()),
             std::cmp::Ordering::Less => Lookup::Stale,
         }
     }
 
-    /// Records that `request` commits now and returns the empty buffer for its result, or `None` if this or
-    /// a later request of the session has committed before: then it must not be executed again.
-    pub fn commit(&mut self, client: u64, request: u64) -> Option<&mut Vec<u8>> {
+    /// Records that `request` commits now, with the result that `execute` appends to an empty buffer, and
+    /// returns that. `None` if this or a later request of the session has committed before: then nothing is
+    /// executed.
+    pub fn commit(&mut self, client: u64, request: u64, execute: impl FnOnce(&mut Vec<u8>)) -> Option<&[u8]> {
         let slot = match self.slots.get(&client) {
             Some(&slot) if request <= self.sessions[slot as usize].request => return None,
             Some(&slot) => {
@@ -79,10 +92,17 @@ impl ClientTable {
             None => self.admit(client),
         };
         self.link_newest(slot);
+        self.result.clear();
+        execute(&mut self.result);
         let session = &mut self.sessions[slot as usize];
         session.request = request;
-        session.result.clear();
-        Some(&mut session.result)
+        session.result = Kept::new(&self.result);
+        Some(&self.result)
+    }
+
+    /// A copy of the sessions, to be looked at elsewhere and later.
+    pub fn snapshot(&self) -> Sessions {
+        Sessions { sessions: self.sessions.clone(), oldest: self.oldest }
     }
 
     /// Number of sessions.
@@ -99,7 +119,7 @@ impl ClientTable {
     fn admit(&mut self, client: u64) -> u32 {
         let slot = if self.sessions.len() < self.capacity {
             let slot = self.sessions.len() as u32;
-            self.sessions.push(Session { client, request: 0, result: Vec::new(), older: NIL, newer: NIL });
+            self.sessions.push(Session { client, request: 0, result: Kept::EMPTY, older: NIL, newer: NIL });
             slot
         } else {
             let slot = self.oldest;
@@ -135,16 +155,54 @@ impl ClientTable {
     }
 }
 
+/// The sessions of a table at one moment.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    sessions: Vec<Session>,
+    oldest: u32,
+}
+
+impl Sessions {
+    /// Session, last committed request and its result: in the order in which they would be evicted, which
+    /// is all that there is to know. Putting them into an empty table in this order gives the same table.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64, &[u8])> {
+        let mut next = self.oldest;
+        std::iter::from_fn(move || {
+            let session = self.sessions.get(next as usize)?;
+            next = session.newer;
+            Some((session.client, session.request, session.result.as_slice()))
+        })
+    }
+
+    /// Number of sessions.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+}
+
+impl PartialEq for Sessions {
+    /// In which slots they are does not matter.
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     fn commit(table: &mut ClientTable, client: u64, request: u64) -> bool {
-        let Some(result) = table.commit(client, request) else { return false };
-        assert!(result.is_empty(), "no result shines through from an earlier request");
-        result.extend_from_slice(&request.to_le_bytes());
-        true
+        let execute = |result: &mut Vec<u8>| {
+            assert!(result.is_empty(), "no result shines through from an earlier request");
+            result.extend_from_slice(&request.to_le_bytes());
+        };
+        table.commit(client, request, execute).is_some()
     }
 
     #[test]
@@ -208,6 +266,8 @@ mod tests {
                     list.push((client, request));
                 }
                 prop_assert_eq!(table.len(), list.len());
+                let order: Vec<_> = table.snapshot().iter().map(|(client, request, _)| (client, request)).collect();
+                prop_assert_eq!(&order, &list, "the order of eviction");
                 for client in 0..8 {
                     let expected = list.iter().find(|session| session.0 == client).map(|session| session.1);
                     let bytes = expected.unwrap_or(0).to_le_bytes();

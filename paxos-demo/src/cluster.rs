@@ -183,6 +183,8 @@ impl Dir {
 pub struct Cluster {
     // Dropped in this order: processes before the hosts in which they live, and before their files.
     replicas: Vec<Option<ReplicaProcess>>,
+    /// Which of them have been started before, in this cluster or an earlier one in the same directory.
+    began: Vec<bool>,
     _xdp_ports: XdpPorts,
     place: Place,
     dir: Dir,
@@ -240,7 +242,10 @@ impl Cluster {
         };
         config.save(&dir.path().join("cluster.toml"))?;
         let replicas = (0..spec.replicas).map(|_| None).collect();
-        Ok(Self { replicas, _xdp_ports: xdp_ports, place, dir, spec, config })
+        let began = (0..spec.replicas)
+            .map(|id| dir.path().join(format!("replica-{id}")).join(crate::storage::STATE_FILE).exists())
+            .collect();
+        Ok(Self { replicas, began, _xdp_ports: xdp_ports, place, dir, spec, config })
     }
 
     fn spawn(&mut self, id: usize) -> Result<(), ClusterError> {
@@ -251,6 +256,11 @@ impl Cluster {
         command.arg("replica").arg("--config").arg(self.config_path());
         command.arg("--id").arg(id.to_string()).arg("--backend").arg(self.backend().as_str());
         command.arg("--hook").arg(self.spec.hook.as_str()).arg("--data-dir").arg(&data_dir);
+        if !self.began[id] {
+            // A supervisor that repeats this would not notice a lost disk (D6).
+            command.arg("--bootstrap");
+            self.began[id] = true;
+        }
         if let Some(resp) = self.resp_address(id) {
             command.arg("--resp").arg(resp.to_string());
         }

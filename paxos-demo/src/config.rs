@@ -146,6 +146,9 @@ pub struct Timeouts {
     pub commit_notice_delay_ms: u64,
     /// Interval of an idle leader's signs of life.
     pub heartbeat_interval_ms: u64,
+    /// A follower that has not heard its leader for so long suspects that it is gone; a quorum of these starts a
+    /// view change. Several heartbeats.
+    pub leader_timeout_ms: u64,
     /// A client sends a request again when no reply came for so long; doubles up to eight times this.
     pub client_retry_ms: u64,
     /// A client gives up on a request after so long.
@@ -161,6 +164,7 @@ impl Default for Timeouts {
             resend_timeout_ms: 20,
             commit_notice_delay_ms: 2,
             heartbeat_interval_ms: 50,
+            leader_timeout_ms: 300,
             client_retry_ms: 100,
             request_timeout_ms: 5000,
             busy_poll_us: 50,

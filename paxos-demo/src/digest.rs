@@ -67,6 +67,11 @@ impl Chain {
         Self(seed)
     }
 
+    /// What [`Self::seeded`] needs to go on from here.
+    pub const fn seed(self) -> u64 {
+        self.0
+    }
+
     /// Appends one word.
     #[must_use]
     pub fn word(self, word: u64) -> Self {

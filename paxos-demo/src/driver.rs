@@ -9,14 +9,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use electrode::abi::Verdict;
-use electrode::clock::monotonic_ns;
 use electrode::types::{OpNumber, ReplicaSet};
 use electrode::{Endpoint, Event, Patience, Round};
 
 use crate::codec;
+use crate::encoder::Encoder;
 use crate::message::{self, Packet};
 use crate::node::{Node, NodeStatus};
+use crate::plant::{Plant, Plants};
 use crate::replica::{Action, Fatal, GateRole, Replica};
+use crate::storage::{Storage, StorageError};
 
 /// Datagrams taken between two looks at the replica's actions.
 const POLL_BUDGET: usize = 256;
@@ -42,6 +44,9 @@ pub enum DriverError {
     /// The replica can do no more.
     #[error(transparent)]
     Fatal(#[from] Fatal),
+    /// What must not be lost could not be kept (D5).
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 /// A replica with its endpoint.
@@ -49,6 +54,7 @@ pub struct Driver {
     endpoint: Endpoint,
     replica: Replica,
     incarnation: u32,
+    plants: Plants,
     peers: ReplicaSet,
     members: usize,
     log_slots: u64,
@@ -57,56 +63,42 @@ pub struct Driver {
     quiet: u32,
     /// Last ops of the rounds that were queued since the last send.
     broadcast: Vec<OpNumber>,
-    /// Status requests to answer: asker and nonce.
-    asked: VecDeque<(std::net::SocketAddr, u64)>,
+    storage: Box<dyn Storage>,
+    encoder: Encoder,
+    inbox: Inbox,
     scratch: Vec<u8>,
-    warned_at: u64,
 }
 
-impl Driver {
-    /// Joins an open endpoint and a fresh replica.
-    pub fn new(endpoint: Endpoint, replica: Replica, log_slots: u32) -> Self {
-        let config = replica.config();
-        let (me, members, incarnation) = (config.me, config.members, config.incarnation);
-        Self {
-            endpoint,
-            incarnation,
-            peers: ReplicaSet::all(members).without(me),
-            members,
-            log_slots: log_slots.into(),
-            scan_interval: Duration::from_nanos(config.resend_ns / 4),
-            replica,
-            quiet: 0,
-            broadcast: Vec::new(),
-            asked: VecDeque::new(),
-            scratch: Vec::new(),
-            warned_at: 0,
-        }
-    }
+/// Where the endpoint's events go.
+#[derive(Default)]
+struct Inbox {
+    /// Status requests to answer: asker and nonce.
+    asked: VecDeque<(std::net::SocketAddr, u64)>,
+    warned_at: u64,
+    observer: Option<Box<dyn Observer>>,
+}
 
-    /// Runs until `stop` is set.
-    pub fn run(&mut self, stop: &Arc<AtomicBool>) -> Result<(), DriverError> {
-        while !stop.load(Ordering::Relaxed) {
-            let events = self.poll()?;
-            self.tick();
-            self.act()?;
-            self.send()?;
-            self.answer_status()?;
-            self.sleep(events)?;
-        }
-        Ok(())
-    }
+/// Sees what the endpoint hands to the replica and what the replica wants done, for checkers.
+pub trait Observer: Send {
+    /// Is about to be handed to the replica.
+    fn event(&mut self, event: &Event<'_>);
+    /// Is about to be carried out.
+    fn action(&mut self, action: &Action);
+}
 
-    fn poll(&mut self) -> Result<usize, DriverError> {
-        let now = monotonic_ns();
-        let Self { endpoint, replica, asked, warned_at, .. } = self;
-        let events = endpoint.elec_poll_message(POLL_BUDGET, &mut |event| match event {
+impl Inbox {
+    fn take(&mut self, replica: &mut Replica, now: u64, event: &Event<'_>) {
+        if let Some(observer) = &mut self.observer {
+            observer.event(event);
+        }
+        match *event {
             Event::Logged { view, first, last, payload } => {
                 replica.on_logged(now, view, first, last, OpNumber(0), payload);
             }
             Event::Commit { view, commit } => replica.on_commit(view, commit),
             Event::Quorum { last, .. } => replica.on_quorum(now, last),
             Event::Gap { have, missing } => replica.on_gap(now, have, missing),
+            Event::NewerView { view, .. } => replica.on_newer_view(now, view),
             Event::Message { from, sender, incarnation, payload } => match Packet::parse(payload) {
                 Ok(Packet::Request(request)) => replica.on_request(now, from, request),
                 Ok(Packet::Peer(bytes)) => {
@@ -114,27 +106,119 @@ impl Driver {
                         replica.on_peer_message(now, sender, incarnation, message);
                     }
                 }
-                Ok(Packet::StatusRequest { nonce }) if asked.len() < STATUS_MAX => {
-                    asked.push_back((from, nonce));
+                Ok(Packet::StatusRequest { nonce }) if self.asked.len() < STATUS_MAX => {
+                    self.asked.push_back((from, nonce));
                 }
                 Ok(Packet::StatusRequest { .. }) => {}
                 // Replies are for clients; what is malformed was counted by nobody's wish.
                 Ok(Packet::Reply(_) | Packet::StatusReply { .. }) | Err(_) => {}
             },
-            Event::Misconfigured { from, config_hash } if now.saturating_sub(*warned_at) >= WARN_EVERY_NS => {
-                *warned_at = now;
+            Event::Misconfigured { from, config_hash }
+                if now.saturating_sub(self.warned_at) >= WARN_EVERY_NS =>
+            {
+                self.warned_at = now;
                 eprintln!(
                     "warning: {from} has another configuration (hash {config_hash:#018x}): not heard; give \
                      every member the same cluster.toml"
                 );
             }
             _ => {}
-        })?;
+        }
+    }
+}
+
+impl Driver {
+    /// Joins an open endpoint, a fresh replica and its storage.
+    pub fn new(
+        mut endpoint: Endpoint,
+        replica: Replica,
+        storage: Box<dyn Storage>,
+        log_slots: u32,
+    ) -> Result<Self, DriverError> {
+        if let Some(fd) = storage.fd() {
+            endpoint.wake_on(fd)?;
+        }
+        let config = replica.config();
+        let (me, members, incarnation) = (config.me, config.members, config.incarnation);
+        let plants = config.plants;
+        Ok(Self {
+            endpoint,
+            incarnation,
+            plants,
+            peers: ReplicaSet::all(members).without(me),
+            members,
+            log_slots: log_slots.into(),
+            scan_interval: Duration::from_nanos(config.resend_ns / 4),
+            replica,
+            quiet: 0,
+            broadcast: Vec::new(),
+            storage,
+            encoder: Encoder::default(),
+            inbox: Inbox::default(),
+            scratch: Vec::new(),
+        })
+    }
+
+    /// Runs until `stop` is set.
+    pub fn run(&mut self, stop: &Arc<AtomicBool>) -> Result<(), DriverError> {
+        while !stop.load(Ordering::Relaxed) {
+            if let Some((timeout, patience)) = self.step()? {
+                self.endpoint.wait(timeout, patience)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One round of all that there is to do. How long to sleep then, and what to be woken for; `None`: not at all.
+    pub fn step(&mut self) -> Result<Option<(Duration, Patience)>, DriverError> {
+        let events = self.poll()?;
+        self.tick();
+        self.act()?;
+        self.send()?;
+        self.answer_status()?;
+        Ok(self.sleep(events))
+    }
+
+    /// Encodes snapshots on the driver's own thread.
+    pub fn encode_at_once(&mut self) {
+        self.encoder = Encoder::at_once();
+    }
+
+    /// The endpoint.
+    pub fn endpoint_mut(&mut self) -> &mut Endpoint {
+        &mut self.endpoint
+    }
+
+    /// The replica.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Shows everything that crosses the boundary of the replica to `observer`.
+    pub fn observe(&mut self, observer: Box<dyn Observer>) {
+        self.inbox.observer = Some(observer);
+    }
+
+    fn poll(&mut self) -> Result<usize, DriverError> {
+        let now = self.endpoint.now_ns();
+        self.replica.set_wall_clock(unix_ms());
+        let Self { endpoint, replica, inbox, .. } = self;
+        let events =
+            endpoint.elec_poll_message(POLL_BUDGET, &mut |event| inbox.take(replica, now, &event))?;
+        if replica.config().durable {
+            let progress = self.storage.poll()?;
+            self.replica.on_durable(now, progress.durable);
+        }
+        if let Some((op, bytes)) = self.encoder.take() {
+            self.replica.on_snapshot(now, op, bytes);
+        }
         Ok(events)
     }
 
     fn tick(&mut self) {
-        let now = monotonic_ns();
+        let now = self.endpoint.now_ns();
+        // U9: the kernel may have heard the leader where this process did not.
+        self.replica.on_leader_heard(self.endpoint.last_leader_ns());
         if self.replica.next_deadline().is_some_and(|at| at <= now) {
             if self.replica.is_leading() {
                 for peer in self.peers.iter() {
@@ -155,13 +239,16 @@ impl Driver {
             targets: self.peers,
             voters: self.peers,
             // A majority of all, of which the leader is one (L4).
-            threshold: (self.members / 2) as u32,
+            threshold: if self.plants.has(Plant::A6) { 1 } else { (self.members / 2) as u32 },
             independent: false,
         }
     }
 
     fn act(&mut self) -> Result<(), DriverError> {
         while let Some(action) = self.replica.next_action() {
+            if let Some(observer) = &mut self.inbox.observer {
+                observer.action(&action);
+            }
             match action {
                 Action::Prepare { first, last, commit, payload } => {
                     let round = self.round(first, last, commit);
@@ -178,11 +265,25 @@ impl Driver {
                 }
                 Action::Reply { to, bytes } => self.endpoint.send_message(to, &bytes)?,
                 Action::OpenGate { role, view, leader, last_op, .. } => {
+                    if self.plants.has(Plant::A4) {
+                        self.endpoint.gate().freeze(&mut |_| {})?;
+                    }
                     match role {
                         GateRole::Lead => self.endpoint.gate().lead(view, last_op)?,
                         GateRole::Follow => self.endpoint.gate().follow(view, leader, last_op)?,
                     };
                 }
+                Action::Freeze => self.freeze()?,
+                Action::SaveState { view, last_normal_view } => {
+                    self.storage.save_state(view, last_normal_view)?;
+                }
+                Action::LogAppend(entry) => self.storage.append(&entry)?,
+                Action::InstallLog { keep, snapshot, entries } => {
+                    self.storage.install(keep, snapshot, &entries)?;
+                }
+                Action::StoreSnapshot { op, bytes } => self.storage.snapshot(op, bytes)?,
+                Action::Acknowledge { op } => self.endpoint.acknowledge(op)?,
+                Action::EncodeSnapshot(snapshot) => self.encoder.encode(snapshot),
                 Action::ExpectIncarnation { peer, incarnation } => {
                     self.endpoint.expect_incarnation(peer, incarnation);
                 }
@@ -194,6 +295,17 @@ impl Driver {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// U1 to U3: freeze, drain, and only then read when the leader was heard last.
+    fn freeze(&mut self) -> Result<(), DriverError> {
+        // What was said before is said in the view that it belongs to.
+        self.endpoint.flush()?;
+        let now = self.endpoint.now_ns();
+        let Self { endpoint, replica, inbox, .. } = self;
+        endpoint.gate().freeze(&mut |event| inbox.take(replica, now, &event))?;
+        replica.on_frozen(now, endpoint.last_leader_ns());
         Ok(())
     }
 
@@ -210,7 +322,7 @@ impl Driver {
     }
 
     fn answer_status(&mut self) -> Result<(), DriverError> {
-        while let Some((to, nonce)) = self.asked.pop_front() {
+        while let Some((to, nonce)) = self.inbox.asked.pop_front() {
             let mut status = self.status()?;
             self.encode_status(nonce, &status);
             if self.scratch.len() > self.endpoint.payload_bytes_max() {
@@ -272,8 +384,8 @@ impl Driver {
         })
     }
 
-    fn sleep(&mut self, events: usize) -> Result<(), DriverError> {
-        let now = monotonic_ns();
+    fn sleep(&mut self, events: usize) -> Option<(Duration, Patience)> {
+        let now = self.endpoint.now_ns();
         let until_deadline = self
             .replica
             .next_deadline()
@@ -292,9 +404,12 @@ impl Driver {
         } else {
             (until_deadline, Patience::Eager)
         };
-        if timeout.is_zero() {
-            return Ok(());
-        }
-        Ok(self.endpoint.wait(timeout, patience)?)
+        (!timeout.is_zero()).then_some((timeout, patience))
     }
+}
+
+/// The time of day; a clock before 1970 is a clock that was not set.
+fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
 }

@@ -112,6 +112,23 @@ impl Log {
         }
     }
 
+    /// Forgets all batches that end after `op`, where a batch ends.
+    pub fn truncate_suffix(&mut self, op: OpNumber) {
+        while let Some(entry) = self.entries.back()
+            && entry.last > op
+        {
+            debug_assert!(entry.first > op, "batches are kept or dropped whole");
+            self.payload_bytes -= entry.payload.len();
+            self.last_op = OpNumber(entry.first.0 - 1);
+            self.entries.pop_back();
+        }
+    }
+
+    /// Begins anew behind `op`: what came before is in a snapshot.
+    pub fn reset(&mut self, op: OpNumber) {
+        *self = Self { last_op: op, ..Self::default() };
+    }
+
     /// Forgets the oldest batches until at most `payload_bytes_max` are left, but none that ends after `op`.
     pub fn shrink_to(&mut self, payload_bytes_max: usize, op: OpNumber) {
         while self.payload_bytes > payload_bytes_max

@@ -37,15 +37,20 @@ pub const REQUEST_HEADER_BYTES: usize = size_of::<RequestHeader>();
 /// Fixed part of a client reply.
 pub const REPLY_HEADER_BYTES: usize = size_of::<ReplyHeader>();
 
-/// Longest command where one datagram holds `payload_bytes_max`. The reply's header is the largest of those
-/// that a command travels behind, and a GET returns what a SET brought: leaving room for it means that
-/// whatever can be stored can be read back.
+/// Room that a message between replicas takes beside the batch or the bytes that it carries.
+pub const PEER_MESSAGE_ROOM: usize = 48;
+/// Most that a command travels behind: as the only entry of a batch in a message between replicas. A reply's
+/// header is smaller, so whatever can be stored can be read back.
+pub const TRAVEL_BYTES: usize =
+    PEER_MESSAGE_ROOM + crate::batch::ENTRY_HEADER_BYTES + crate::batch::BATCH_HEADER_BYTES;
+
+/// Longest command where one datagram holds `payload_bytes_max`.
 pub const fn command_bytes_max(payload_bytes_max: usize) -> usize {
-    payload_bytes_max.saturating_sub(REPLY_HEADER_BYTES)
+    payload_bytes_max.saturating_sub(TRAVEL_BYTES)
 }
 
 const _: () = assert!(REQUEST_HEADER_BYTES == 24 && REPLY_HEADER_BYTES == 32);
-const _: () = assert!(crate::batch::ENTRY_HEADER_BYTES <= REPLY_HEADER_BYTES);
+const _: () = assert!(REPLY_HEADER_BYTES <= TRAVEL_BYTES && REQUEST_HEADER_BYTES <= TRAVEL_BYTES);
 
 /// Why a datagram (or a batch) was not understood.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -4,12 +4,22 @@
 //! |---|---|---|
 //! | Hello | any, any | until the other's Welcome has arrived |
 //! | Welcome | any, any | answers every acceptable Hello |
-//! | Refused | any, any | answers a Hello or NeedPrepares that cannot be served, and says why |
+//! | Refused | any, any | answers a Hello that cannot be accepted, and says why |
 //! | NeedPrepares | follower, leader | ops are missing (a gap in what arrived) |
 //! | Stable | leader, followers | every member holds these ops: a log may forget them |
+//! | Suspect | follower, any | the leader is silent; a quorum of these starts a view change |
+//! | StartViewChange | any, any | "I left for this view" (VR section 4.2) |
+//! | DoViewChange | any, new leader | the vote: what I hold |
+//! | StartView | leader, any | the view has begun with this log |
+//! | AskStartView | any, leader | "your view is news to me" |
+//! | Recovery, RecoveryResponse | restarted, any; back | VR section 4.3, D4 |
+//! | AlsoRecovering | recovering, recovering | "I lost my state too" |
+//! | GetState, NewState, StateGone | any, any | state transfer in chunks, pulled (VR section 5.2) |
+//! | GetSnapshot, SnapshotChunk | any, any | likewise, for what the log no longer holds |
 //!
 //! The sender's index and incarnation travel in the fast path's header and are not repeated here.
 
+use bytes::Bytes;
 use electrode::types::{OpNumber, View};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -21,6 +31,8 @@ pub enum PeerMessage {
     Hello {
         /// Hash of what all members must agree on.
         config_hash: u64,
+        /// The sender remembers no earlier life: if the receiver does, the sender's state was lost (D6).
+        first_life: bool,
     },
     /// "I know you, and I am the incarnation that sends this."
     Welcome {
@@ -28,6 +40,8 @@ pub enum PeerMessage {
         config_hash: u64,
         /// The incarnation that is welcome: an answer to an earlier life is not for this one.
         incarnation: u32,
+        /// As in Hello, of the sender.
+        first_life: bool,
     },
     /// "I do not deal with you."
     Refused {
@@ -52,6 +66,128 @@ pub enum PeerMessage {
         /// Nobody will ever ask for this op or an earlier one.
         op: OpNumber,
     },
+    /// "The leader of this view has been silent for too long." No promise is given with it.
+    Suspect {
+        /// View of the sender.
+        view: View,
+    },
+    /// "I left for this view and acknowledge nothing below it any more."
+    StartViewChange {
+        /// The view.
+        view: View,
+    },
+    /// The vote for a view: what its sender held when it left.
+    DoViewChange {
+        /// The view.
+        view: View,
+        /// What is held.
+        vote: Vote,
+    },
+    /// "The view has begun; this is its log."
+    StartView {
+        /// The view.
+        view: View,
+        /// Its log.
+        start: ViewStart,
+    },
+    /// "I am not in your view: tell me how it began."
+    AskStartView {
+        /// The view.
+        view: View,
+    },
+    /// "I lost my state; which view is it?"
+    Recovery {
+        /// Names this attempt; answers to another one do not count.
+        nonce: u64,
+        /// The last view that the sender remembers.
+        view: View,
+    },
+    /// Answers a Recovery, in normal operation only.
+    RecoveryResponse {
+        /// The attempt.
+        nonce: u64,
+        /// View of the sender.
+        view: View,
+        /// From the view's leader: its log.
+        start: Option<ViewStart>,
+    },
+    /// Answers a Recovery while recovering: no help to be had here.
+    AlsoRecovering {
+        /// The attempt.
+        nonce: u64,
+    },
+    /// "Send me the batches that hold ops `after + 1 ..= upto`."
+    GetState {
+        /// View of the sender; the answer is the log of that view, or the one that was left for it.
+        view: View,
+        /// Last op that is there.
+        after: OpNumber,
+        /// Last op wanted now.
+        upto: OpNumber,
+    },
+    /// One batch of a log.
+    NewState {
+        /// View of the GetState.
+        view: View,
+        /// View whose leader ordered the batch.
+        ordered_in: View,
+        /// First op.
+        first: OpNumber,
+        /// Last op.
+        last: OpNumber,
+        /// The batch.
+        payload: Bytes,
+    },
+    /// Answers a GetState or NeedPrepares: the log begins later. A snapshot is to be had.
+    StateGone {
+        /// View of the question.
+        view: View,
+        /// Oldest op that is still in the log.
+        oldest: OpNumber,
+    },
+    /// "Send me the bytes of a snapshot from `offset` on."
+    GetSnapshot {
+        /// Which one: its last op. 0: the newest.
+        op: OpNumber,
+        /// First byte wanted.
+        offset: u64,
+    },
+    /// Part of a snapshot: of committed ops alone, so it is good in any view.
+    SnapshotChunk {
+        /// Last op of the snapshot.
+        op: OpNumber,
+        /// Its length.
+        total_bytes: u64,
+        /// Where these bytes belong.
+        offset: u64,
+        /// The bytes.
+        bytes: Bytes,
+    },
+}
+
+/// What a replica held when it left its last normal view.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Vote {
+    /// The view of its log (U4: stored, not derived from the log).
+    pub last_normal_view: View,
+    /// Last op held.
+    pub last_op: OpNumber,
+    /// Last op known to be committed.
+    pub commit: OpNumber,
+}
+
+/// How a view began, and how far it has come.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ViewStart {
+    /// The view whose log the new one began with. Logs of one view are prefixes of its leader's, so whoever
+    /// was normal in that view need not fetch what it has.
+    pub origin: View,
+    /// Length of that log.
+    pub length: OpNumber,
+    /// Last op of the leader's log now.
+    pub last_op: OpNumber,
+    /// Last op committed.
+    pub commit: OpNumber,
 }
 
 /// Why a replica is turned away.
@@ -69,11 +205,6 @@ pub enum Refusal {
         /// Hash at the replica that is refused.
         yours: u64,
     },
-    /// It asked for ops that the leader's log no longer holds.
-    LogTruncated {
-        /// Oldest op that the leader could send.
-        oldest: OpNumber,
-    },
 }
 
 impl fmt::Display for Refusal {
@@ -81,18 +212,14 @@ impl fmt::Display for Refusal {
         match self {
             Self::Restarted { known } => write!(
                 f,
-                "this replica restarted and lost its state (it is known as incarnation {known}); \
-                 recovery is not implemented yet: restart the whole group"
+                "this replica was started as if for the first time, but is known as incarnation {known}: its \
+                 data directory was lost or another one given. What it acknowledged is gone, and so is the \
+                 view that it promised not to go behind: give it its directory back, or replace the group"
             ),
             Self::ConfigMismatch { theirs, yours } => write!(
                 f,
                 "configurations differ (hash {theirs:#018x} there, {yours:#018x} here): \
                  give all replicas the same file"
-            ),
-            Self::LogTruncated { oldest } => write!(
-                f,
-                "this replica is too far behind: the leader's log starts at op {oldest}, and state transfer \
-                 is not implemented yet: restart the whole group"
             ),
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use electrode::config::{Backend, Hook, Offloads};
+use electrode::config::{Acks, Backend, Hook, Offloads};
 use electrode::types::ReplicaId;
 use electrode::{Endpoint, config::EndpointConfig};
 
@@ -13,9 +13,9 @@ use crate::batcher;
 use crate::cli::{BackendChoice, HookChoice, ReplicaArgs};
 use crate::config::{Batching, ClusterConfig, ConfigError, Durability};
 use crate::driver::{Driver, DriverError};
-use crate::replica::{Replica, ReplicaConfig, ReplicaConfigError};
+use crate::replica::{Memory, Replica, ReplicaConfig, StartError};
 use crate::session::Group;
-use crate::state_file::{self, StateError};
+use crate::storage::{self, MemoryStorage, StorageError};
 
 /// Why a replica did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +33,9 @@ pub enum ServeError {
         /// Replicas in it.
         members: usize,
     },
-    /// A durability that does not exist yet.
-    #[error("--durability {0} is not implemented yet: use memory")]
-    Durability(Durability),
+    /// A durability that needs a directory.
+    #[error("durability {0} keeps its log in a directory: say where with --data-dir")]
+    NoDirectory(Durability),
     /// Metrics do not exist yet.
     #[error("--metrics is not available in this version")]
     Metrics,
@@ -57,13 +57,13 @@ pub enum ServeError {
     },
     /// The data directory is unusable.
     #[error(transparent)]
-    State(#[from] StateError),
+    Storage(#[from] StorageError),
     /// The endpoint could not be opened.
     #[error(transparent)]
     Endpoint(#[from] electrode::Error),
-    /// The replica's own configuration is wrong.
+    /// The replica cannot begin with what it is told, or with what it remembers.
     #[error(transparent)]
-    Replica(#[from] ReplicaConfigError),
+    Replica(#[from] StartError),
     /// It ran, and ended.
     #[error(transparent)]
     Driver(#[from] DriverError),
@@ -79,13 +79,11 @@ pub enum ServeError {
 
 /// Runs a replica until SIGTERM or SIGINT.
 pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
-    let config = ClusterConfig::load(&args.config)?;
+    let mut config = ClusterConfig::load(&args.config)?;
+    config.durability = args.durability.unwrap_or(config.durability);
     let members = config.replicas.len();
     if usize::from(args.id) >= members {
         return Err(ServeError::NoSuchReplica { id: args.id, config: args.config.clone(), members });
-    }
-    if let Some(durability) = args.durability.filter(|d| *d != Durability::Memory) {
-        return Err(ServeError::Durability(durability));
     }
     if args.metrics.is_some() {
         return Err(ServeError::Metrics);
@@ -104,7 +102,18 @@ pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
         electrode::fabric::netns::enter_path(path)
             .map_err(|e| ServeError::Netns { path: path.clone(), reason: e.to_string() })?;
     }
-    let incarnation = new_incarnation();
+    // D4: whatever an earlier process of this replica attached is gone with it; the directory's lock says that
+    // no other process is left.
+    let (id, config_hash) = (ReplicaId(args.id), config.config_hash());
+    let opened = match &args.data_dir {
+        Some(dir) => storage::open(dir, config.durability, id, config_hash, args.bootstrap)?,
+        None if config.durability == Durability::Memory => MemoryStorage::without_directory(id, config_hash),
+        None => return Err(ServeError::NoDirectory(config.durability)),
+    };
+    for warning in &opened.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let incarnation = opened.persisted.incarnation;
 
     let endpoint = Endpoint::open(endpoint_config(&config, args, incarnation))?;
     let choice = endpoint.choice();
@@ -118,23 +127,20 @@ pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
     );
     let mut replica_config = replica_config(&config, ReplicaId(args.id), incarnation);
     replica_config.payload_bytes_max = endpoint.payload_bytes_max();
-    let replica = Replica::new(electrode::clock::monotonic_ns(), replica_config)?;
-    // Before the gate opens (D3), and after all that may fail: a start that came to nothing was no life.
-    if let Some(dir) = &args.data_dir {
-        state_file::first_life(dir, ReplicaId(args.id), incarnation, config.config_hash())?;
-    }
+    let storage::Opened { storage, first_life, persisted, log, snapshot, .. } = opened;
+    let (view, last_normal_view) = (persisted.view, persisted.last_normal_view);
+    let memory = match config.durability {
+        _ if first_life => Memory::FirstLife,
+        Durability::Disk => Memory::Log { view, last_normal_view, snapshot, log },
+        Durability::Memory | Durability::Process => Memory::View { view, last_normal_view },
+    };
+    let replica = Replica::start(endpoint.now_ns(), replica_config, memory)?;
     let _resp = resp
         .map(|listener| crate::resp::Server::start(listener, Group::new(&config), usize::from(args.id)))
         .transpose()
         .map_err(|source| ServeError::Io { what: "starting the Redis front-end", source })?;
-    Driver::new(endpoint, replica, config.log_slots).run(&stop)?;
+    Driver::new(endpoint, replica, storage, config.log_slots)?.run(&stop)?;
     Ok(())
-}
-
-/// A number that no earlier life had: the clock in hundredths of a second, never zero.
-fn new_incarnation() -> u32 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    ((since.as_millis() / 10) as u32).max(1)
 }
 
 fn endpoint_config(config: &ClusterConfig, args: &ReplicaArgs, incarnation: u32) -> EndpointConfig {
@@ -153,6 +159,7 @@ fn endpoint_config(config: &ClusterConfig, args: &ReplicaArgs, incarnation: u32)
     endpoint.log_slots = config.log_slots;
     endpoint.payload_bytes_max = Some(config.payload_bytes_max as usize);
     endpoint.quorum_window = config.quorum_window;
+    endpoint.acks = if config.durability == Durability::Disk { Acks::ByCaller } else { Acks::OnReceipt };
     endpoint.busy_poll = std::time::Duration::from_micros(config.timeouts.busy_poll_us);
     endpoint
 }
@@ -169,6 +176,10 @@ fn replica_config(config: &ClusterConfig, me: ReplicaId, incarnation: u32) -> Re
     replica.window_ops = replica.window_ops.min(u64::from(config.quorum_window) / 2);
     replica.commit_notice_delay_ns = timeouts.commit_notice_delay_ms * MS;
     replica.heartbeat_ns = timeouts.heartbeat_interval_ms * MS;
+    replica.leader_timeout_ns = timeouts.leader_timeout_ms * MS;
+    replica.view_change_timeout_ns = timeouts.leader_timeout_ms * MS;
+    replica.formation_timeout_ns = (10 * timeouts.leader_timeout_ms).max(3000) * MS;
+    replica.durable = config.durability == Durability::Disk;
     replica.resend_ns = timeouts.resend_timeout_ms * MS;
     replica.resend_max_ns = replica.resend_max_ns.max(replica.resend_ns);
     replica

@@ -1,14 +1,15 @@
 //! Everything that applying the log changes: the store, the client table and the history hash. Replicas
-//! that applied the same ops hold equal services; a snapshot is a copy of one.
+//! that applied the same ops hold equal services; a [`Snapshot`] is a copy of one.
 
 use crate::batch::BatchEntry;
 use crate::client_table::{ClientTable, Lookup};
 use crate::digest::{Chain, Digest};
+use crate::snapshot::{self, Restored, Snapshot, SnapshotError};
 use crate::state_machine::KvStore;
 use electrode::types::OpNumber;
 
 /// The replicated state.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Service {
     store: KvStore,
     clients: ClientTable,
@@ -25,22 +26,57 @@ impl Service {
         }
     }
 
-    /// Applies one committed op and returns its result. A request that was executed before (a view change
-    /// can put it into the log twice) is not executed again; then there is no result.
-    pub fn apply(&mut self, op: OpNumber, entry: BatchEntry<'_>) -> Option<&[u8]> {
-        let result = self.clients.commit(entry.client, entry.request).map(|result| {
-            self.store.apply(entry.command, result);
-            result.as_slice()
-        });
+    /// Applies one committed op of a batch of `time_ms` and returns its result. A request that was executed
+    /// before (a view change can put it into the log twice) is not executed again; then there is no result.
+    /// Nor has a no-op one.
+    pub fn apply(&mut self, op: OpNumber, time_ms: u64, entry: BatchEntry<'_>) -> Option<&[u8]> {
+        self.store.advance(time_ms);
+        let result = if entry.is_no_op() {
+            None
+        } else {
+            self.clients.commit(entry.client, entry.request, |result| self.store.apply(entry.command, result))
+        };
         self.history = self
             .history
             .word(op.0)
+            .word(self.store.clock_ms())
             .word(entry.client)
             .word(entry.request)
             .bytes(entry.command)
             .word(u64::from(result.is_some()))
             .bytes(result.unwrap_or_default());
         result
+    }
+
+    /// Executes a command that changes nothing ([`crate::state_machine::Command::is_read`]) on the state as
+    /// it is now, and appends the result to `result`. Any other command is answered as invalid.
+    pub fn read(&self, command: &[u8], result: &mut Vec<u8>) {
+        self.store.read(command, result);
+    }
+
+    /// A copy of the state; `applied` is the last op that was applied. Takes about a millisecond, however
+    /// much is stored.
+    pub fn snapshot(&self, applied: OpNumber) -> Snapshot {
+        Snapshot {
+            op: applied,
+            clock_ms: self.store.clock_ms(),
+            history: self.history,
+            contents: self.store.contents(),
+            pairs: self.store.pairs(),
+            sessions: self.clients.snapshot(),
+        }
+    }
+
+    /// The state that [`Snapshot::encode`] wrote down, and the last op in it. `client_sessions_max` is that
+    /// of [`Self::new`].
+    pub fn restore(bytes: &[u8], client_sessions_max: usize) -> Result<(Self, OpNumber), SnapshotError> {
+        let Restored { op, history, store, clients } = snapshot::decode(bytes, client_sessions_max)?;
+        Ok((Self { store, clients, history }, op))
+    }
+
+    /// The replicated clock in unix milliseconds: the latest time that any applied batch had.
+    pub fn clock_ms(&self) -> u64 {
+        self.store.clock_ms()
     }
 
     /// What is known about a request.
@@ -80,11 +116,30 @@ mod tests {
         let (mut set, mut del) = (Vec::new(), Vec::new());
         let set = entry(&mut set, 1, 1, Command::Set { key: b"k", value: b"v" });
         let del = entry(&mut del, 2, 1, Command::Del { key: b"k" });
-        assert_eq!(service.apply(OpNumber(1), set), Some(&[1][..]));
-        assert_eq!(service.apply(OpNumber(2), del), Some(&[1][..]));
-        assert_eq!(service.apply(OpNumber(3), set), None);
+        assert_eq!(service.apply(OpNumber(1), 0, set), Some(&[1][..]));
+        assert_eq!(service.apply(OpNumber(2), 0, del), Some(&[1][..]));
+        assert_eq!(service.apply(OpNumber(3), 0, set), None);
         assert_eq!(service.keys(), 0);
         assert_eq!(service.lookup(2, 1), Lookup::Cached(&[1]));
+    }
+
+    #[test]
+    fn a_read_changes_nothing_and_only_reads() {
+        let mut service = Service::new(8);
+        let (mut set, mut get) = (Vec::new(), Vec::new());
+        let set = entry(&mut set, 1, 1, Command::Set { key: b"k", value: b"v" });
+        Command::Get { key: b"k" }.encode(&mut get).unwrap();
+        let _ = service.apply(OpNumber(1), 0, set);
+        let digest = service.digest();
+        let read = |command: &[u8]| {
+            let mut result = Vec::new();
+            service.read(command, &mut result);
+            result
+        };
+        assert_eq!(read(&get), b"\x02v");
+        assert_eq!(read(set.command), [3]);
+        assert_eq!(read(b"?"), [3]);
+        assert_eq!(service.digest(), digest);
     }
 
     /// Any single difference between two histories shows, also where the stores end equal.
@@ -96,7 +151,7 @@ mod tests {
         let digest = |ops: &[(u64, BatchEntry<'_>)]| {
             let mut service = Service::new(8);
             for (op, entry) in ops {
-                let _ = service.apply(OpNumber(*op), *entry);
+                let _ = service.apply(OpNumber(*op), 5, *entry);
             }
             service.digest()
         };
@@ -109,6 +164,8 @@ mod tests {
             digest(&[(1, BatchEntry { client: 2, ..set })]),
             digest(&[(1, BatchEntry { request: 2, ..set })]),
             digest(&[(1, set), (2, set)]),
+            digest(&[(1, set), (2, BatchEntry::NO_OP)]),
+            digest(&[(1, BatchEntry::NO_OP)]),
         ] {
             assert_ne!(base.history, divergent.history);
         }

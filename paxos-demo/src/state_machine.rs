@@ -4,9 +4,11 @@
 //! `[2][value]`, `[3]` not a command. Applying is deterministic: the result and the state after it depend on
 //! the command and the state before it alone, so replicas that apply the same log stay equal.
 
-use crate::digest::Chain;
+mod store;
+
+pub use store::{KvStore, Pair, Pairs};
+
 use bytes::BufMut;
-use std::collections::HashMap;
 use thiserror::Error;
 
 const GET: u8 = 1;
@@ -78,6 +80,11 @@ impl<'a> Command<'a> {
         }
     }
 
+    /// Whether the command changes nothing, so that no op is needed to execute it.
+    pub fn is_read(&self) -> bool {
+        matches!(self, Self::Get { .. })
+    }
+
     /// Appends the command to `out`.
     pub fn encode(&self, out: &mut impl BufMut) -> Result<(), CommandError> {
         let (op, key, value): (_, _, &[u8]) = match *self {
@@ -120,7 +127,8 @@ impl<'a> Outcome<'a> {
         }
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends the result to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Absent => out.push(ABSENT),
             Self::Done => out.push(DONE),
@@ -131,70 +139,6 @@ impl<'a> Outcome<'a> {
             Self::Invalid => out.push(INVALID),
         }
     }
-}
-
-/// The store, and the running hash of what is in it.
-#[derive(Clone, Debug, Default)]
-pub struct KvStore {
-    pairs: HashMap<Box<[u8]>, Vec<u8>>,
-    contents: u64,
-}
-
-impl KvStore {
-    /// Applies a command and appends its result to `result`.
-    pub fn apply(&mut self, command: &[u8], result: &mut Vec<u8>) {
-        match Command::parse(command) {
-            Ok(Command::Get { key }) => match self.pairs.get(key) {
-                Some(value) => Outcome::Value(value).encode(result),
-                None => Outcome::Absent.encode(result),
-            },
-            Ok(Command::Set { key, value }) => {
-                self.set(key, value);
-                Outcome::Done.encode(result);
-            }
-            Ok(Command::Del { key }) => match self.pairs.remove(key) {
-                Some(value) => {
-                    self.contents = self.contents.wrapping_sub(pair_hash(key, &value));
-                    Outcome::Done.encode(result);
-                }
-                None => Outcome::Absent.encode(result),
-            },
-            Err(_) => Outcome::Invalid.encode(result),
-        }
-    }
-
-    fn set(&mut self, key: &[u8], value: &[u8]) {
-        match self.pairs.get_mut(key) {
-            Some(old) => {
-                self.contents = self.contents.wrapping_sub(pair_hash(key, old));
-                old.clear();
-                old.extend_from_slice(value);
-            }
-            None => {
-                self.pairs.insert(key.into(), value.to_vec());
-            }
-        }
-        self.contents = self.contents.wrapping_add(pair_hash(key, value));
-    }
-
-    /// Hash of what is stored, whatever the order in which it came ([`crate::digest::Digest::contents`]).
-    pub fn contents(&self) -> u64 {
-        self.contents
-    }
-
-    /// Number of keys.
-    pub fn len(&self) -> usize {
-        self.pairs.len()
-    }
-
-    /// Whether nothing is stored.
-    pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
-    }
-}
-
-fn pair_hash(key: &[u8], value: &[u8]) -> u64 {
-    Chain::seeded(0x6b65_7920_7661_6c75).bytes(key).bytes(value).value()
 }
 
 #[cfg(test)]

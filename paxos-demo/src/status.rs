@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 pub enum RoleName {
     /// Looking for the other members; the gate is frozen.
     Forming,
+    /// Between two views.
+    #[serde(rename = "view-change")]
+    ViewChange,
+    /// Lost its log and looks for it.
+    Recovering,
     /// Leader of the view.
     Leader,
     /// Follower in the view.
@@ -68,6 +73,10 @@ pub struct Counters {
     pub requests_session_unknown: u64,
     /// ... that made no sense.
     pub requests_bad: u64,
+    /// Reads accepted; they take no op.
+    pub reads: u64,
+    /// Ops that do nothing but prove reads, or commit what was inherited.
+    pub barriers: u64,
     /// ... told to try again.
     pub requests_try_again: u64,
     /// ... told to ask the leader.
@@ -84,6 +93,12 @@ pub struct Counters {
     pub commit_notices: u64,
     /// Batches received from the leader.
     pub batches_logged: u64,
+    /// Views that this replica left for a higher one.
+    pub view_changes: u64,
+    /// Recoveries that came to an end.
+    pub recoveries: u64,
+    /// Snapshots taken over because the leader's log began too late.
+    pub catch_ups: u64,
     /// Ops applied.
     pub ops_applied: u64,
     /// Inputs that were ignored: another view, role or incarnation.

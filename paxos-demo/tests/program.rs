@@ -4,7 +4,9 @@ mod common;
 
 use common::{alive, free_ports, loopback, privileged, program, start, wait_for};
 use paxos_demo::cluster::ready::ReadyFile;
+use paxos_demo::message;
 use paxos_demo::report::Report;
+use paxos_demo::state_machine::COMMAND_HEADER_BYTES;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -218,7 +220,8 @@ fn a_group_on_ipv6_serves() {
         let cluster = start(spec);
         assert!(cluster.config().is_ipv6());
         let mut client = cluster.client().unwrap();
-        let value = vec![7; 1372 - 32 - 3 - 1];
+        let room = message::command_bytes_max(cluster.config().payload_bytes_max as usize);
+        let value = vec![7; room - COMMAND_HEADER_BYTES - b"k".len()];
         for _ in 0..20 {
             client.put(b"k", &value).unwrap();
             assert_eq!(client.get(b"k").unwrap().as_deref(), Some(&value[..]));

@@ -17,11 +17,18 @@ use crate::words::GateState;
 
 /// How the gate is opened (U6).
 #[derive(Copy, Clone, Debug)]
-#[cfg_attr(not(feature = "ebpf"), expect(dead_code, reason = "sockets need nothing of it"))]
-pub(crate) struct Opening {
+#[cfg_attr(
+    not(any(feature = "ebpf", feature = "simulation")),
+    expect(dead_code, reason = "sockets need nothing of it")
+)]
+pub struct Opening {
+    /// As what.
     pub state: GateState,
+    /// Number of this opening.
     pub epoch: Epoch,
+    /// In which view.
     pub view: View,
+    /// Its leader.
     pub leader: ReplicaId,
     /// Last op that user space holds: the kernel's tail.
     pub tail: OpNumber,
@@ -38,22 +45,32 @@ pub struct Logged<'a> {
     pub first: OpNumber,
     /// Last op.
     pub last: OpNumber,
-    /// Round tag and leader epoch, for an ack by the caller.
-    pub(crate) round_tag: u64,
-    pub(crate) leader_epoch: Epoch,
+    /// Round tag, for an ack by the caller.
+    pub round_tag: u64,
+    /// Leader epoch, likewise.
+    pub leader_epoch: Epoch,
     /// The batch.
     pub payload: &'a [u8],
 }
 
 /// A round as the kernel counts it (L1).
 #[derive(Copy, Clone, Debug)]
-#[cfg_attr(not(feature = "ebpf"), expect(dead_code, reason = "sockets need nothing of it"))]
-pub(crate) struct RoundSlot {
+#[cfg_attr(
+    not(any(feature = "ebpf", feature = "simulation")),
+    expect(dead_code, reason = "sockets need nothing of it")
+)]
+pub struct RoundSlot {
+    /// The leader's opening.
     pub epoch: Epoch,
+    /// Its view.
     pub view: View,
+    /// Last op of the round.
     pub op: OpNumber,
+    /// The caller's tag.
     pub tag: u64,
+    /// Whose votes count.
     pub voters: ReplicaSet,
+    /// How many complete it.
     pub threshold: u32,
 }
 
@@ -69,7 +86,7 @@ pub struct Wake {
 }
 
 /// What runs the fast path.
-pub(crate) trait FastPath: Send {
+pub trait FastPath: Send {
     /// Whether the kernel appends while the gate is in `Follow`; if not, freezing costs nothing.
     fn appends(&self) -> bool;
 

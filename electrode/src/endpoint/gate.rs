@@ -55,7 +55,7 @@ impl Gate<'_> {
             return Err(Error::Config(format!("leader {leader} is no member")));
         }
         (endpoint.state, endpoint.view, endpoint.leader_id) = (state, view, leader);
-        endpoint.leader.restart(endpoint.epoch.next());
+        endpoint.leader.restart(endpoint.next_epoch());
         endpoint.follower.restart(last_op);
         endpoint.commit_told = OpNumber(0);
         if let Err(e) = endpoint.reopen(true) {
@@ -72,7 +72,7 @@ impl Endpoint {
         if !fresh {
             self.keep_commit();
         }
-        self.epoch = self.epoch.next();
+        self.epoch = self.next_epoch();
         self.path.open(&Opening {
             state: self.state,
             epoch: self.epoch,
@@ -83,6 +83,11 @@ impl Endpoint {
         })?;
         self.tell_durable();
         Ok(())
+    }
+
+    fn next_epoch(&self) -> Epoch {
+        let again = self.plants.same_epoch && self.epoch != Epoch(0);
+        if again { self.epoch } else { self.epoch.next() }
     }
 
     /// F8: what is durable is tagged with the epoch too.

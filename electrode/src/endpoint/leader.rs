@@ -47,6 +47,8 @@ pub(super) struct Leader {
     rounds: VecDeque<InFlight>,
     independent: usize,
     acked: [OpNumber; abi::MEMBERS_MAX],
+    /// An ack came to user space since somebody asked ([`super::Plants::no_scan`]).
+    ack_arrived: bool,
     epoch: Epoch,
     /// Last op broadcast in this opening: nobody can hold more.
     sent: OpNumber,
@@ -85,6 +87,7 @@ impl Leader {
 
     /// An ack that passed L2's checks in user space.
     pub fn on_ack(&mut self, peer: ReplicaId, header: &Header) {
+        self.ack_arrived = true;
         if header.last() > self.sent {
             return;
         }
@@ -104,8 +107,19 @@ impl Leader {
         self.acked[peer.index()].max(path.acked(self.epoch, peer))
     }
 
-    /// L4: recounts, and takes the rounds that are complete.
-    pub fn recount(&mut self, path: &dyn FastPath, members: usize, mut done: impl FnMut(Completed)) {
+    /// Whether an ack came to user space since the last time.
+    pub fn take_ack_arrived(&mut self) -> bool {
+        std::mem::take(&mut self.ack_arrived)
+    }
+
+    /// L4: recounts, and takes the rounds that are complete. `single`: [`super::Plants::single_vote_commits`].
+    pub fn recount(
+        &mut self,
+        path: &dyn FastPath,
+        members: usize,
+        single: bool,
+        mut done: impl FnMut(Completed),
+    ) {
         if self.rounds.is_empty() {
             return;
         }
@@ -115,7 +129,8 @@ impl Leader {
         }
         while let Some(InFlight { round, .. }) = self.rounds.front() {
             let holders = round.voters.iter().filter(|p| acked[p.index()] >= round.last).count();
-            if round.independent || holders < round.threshold as usize {
+            let threshold = if single { 1 } else { round.threshold as usize };
+            if round.independent || holders < threshold {
                 break;
             }
             done(Completed { first: round.first, last: round.last, tag: round.tag });
@@ -203,7 +218,7 @@ mod tests {
 
     fn completed(leader: &mut Leader) -> Vec<u64> {
         let mut ops = vec![];
-        leader.recount(&Udp { multicast: None }, 5, |c| ops.push(c.last.0));
+        leader.recount(&Udp { multicast: None }, 5, false, |c| ops.push(c.last.0));
         ops
     }
 

@@ -11,6 +11,8 @@ mod leader;
 mod open;
 mod receive;
 mod send;
+#[cfg(feature = "simulation")]
+mod simulated;
 mod wait;
 
 use std::net::SocketAddr;
@@ -26,6 +28,7 @@ use self::follower::{Follower, LastBatch};
 use self::leader::Leader;
 use self::send::Burst;
 use crate::backend::FastPath;
+use crate::clock::Clock;
 use crate::config::EndpointConfig;
 use crate::error::Result;
 use crate::net::socket::BatchSocket;
@@ -101,6 +104,20 @@ pub enum Event<'a> {
     },
 }
 
+/// Rules of the user-space half broken on purpose, to prove that checkers notice (rules.md, "Planted bugs"). All
+/// off; only a simulation can switch one on.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Plants {
+    /// A5, U8: user space appends while the kernel may.
+    pub append_beside_kernel: bool,
+    /// A6, L4: one vote completes a round.
+    pub single_vote_commits: bool,
+    /// A9, L5: rounds are recounted only when an ack got through to user space.
+    pub no_scan: bool,
+    /// P2, U6: the gate is opened with the epoch of the opening before.
+    pub same_epoch: bool,
+}
+
 /// One replica of one group.
 pub struct Endpoint {
     config: EndpointConfig,
@@ -111,7 +128,11 @@ pub struct Endpoint {
     group_socket: Option<BatchSocket>,
     path: Box<dyn FastPath>,
     choice: Choice,
-    wait: OwnedFd,
+    /// What [`Endpoint::wait`] waits for; nothing in a simulation.
+    wait: Option<OwnedFd>,
+    clock: Clock,
+    /// Rules broken on purpose; none but in a simulation.
+    plants: Plants,
     carriers: Carriers,
     burst: Option<Burst>,
     state: GateState,
@@ -215,7 +236,10 @@ impl Endpoint {
         match self.state {
             GateState::Lead => {
                 let members = self.config.members.len();
-                self.leader.recount(&*self.path, members, |done| {
+                if self.plants.no_scan && !self.leader.take_ack_arrived() {
+                    return;
+                }
+                self.leader.recount(&*self.path, members, self.plants.single_vote_commits, |done| {
                     f(Event::Quorum { first: done.first, last: done.last, tag: done.tag });
                 });
             }
@@ -246,8 +270,16 @@ impl Endpoint {
     }
 
     /// Readiness: becomes readable when a datagram arrives or an armed doorbell rings.
+    ///
+    /// # Panics
+    /// In a simulation, which has no descriptors.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        std::os::fd::AsFd::as_fd(&self.wait)
+        std::os::fd::AsFd::as_fd(self.wait.as_ref().expect("a simulated endpoint has no descriptor"))
+    }
+
+    /// The time on the endpoint's clock: CLOCK_MONOTONIC, but in a simulation.
+    pub fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
     }
 
     /// Counters of socket, user space and kernel.

@@ -4,9 +4,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::{Carriers, Endpoint, Follower, LastBatch, Leader};
+use super::{Carriers, Endpoint, Follower, LastBatch, Leader, Plants};
 use crate::backend::FastPath;
 use crate::backend::udp::{Udp, multicast_group};
+use crate::clock::Clock;
 use crate::config::{Backend, EndpointConfig, UdpSend};
 use crate::error::{Error, Result};
 use crate::net::Interface;
@@ -65,6 +66,20 @@ impl Endpoint {
         )
         .map_err(Error::io("epoll"))?;
 
+        let mut endpoint = Self::closed(config, payload_bytes_max, socket, path, choice);
+        endpoint.group_socket = group_socket;
+        endpoint.wait = Some(wait);
+        Ok(endpoint)
+    }
+
+    /// An endpoint with its gate frozen.
+    pub(super) fn closed(
+        config: EndpointConfig,
+        payload_bytes_max: usize,
+        socket: BatchSocket,
+        path: Box<dyn FastPath>,
+        choice: Choice,
+    ) -> Self {
         let origin = Origin {
             group: config.group,
             config_hash: config.config_hash,
@@ -73,15 +88,17 @@ impl Endpoint {
         };
         let incarnations = [config.peer_incarnation; crate::abi::MEMBERS_MAX];
         let follower = Follower::new(config.acks);
-        Ok(Self {
+        Self {
             config,
             payload_bytes_max,
             origin,
             socket,
-            group_socket,
+            group_socket: None,
             path,
             choice,
-            wait,
+            wait: None,
+            clock: Clock::Monotonic,
+            plants: Plants::default(),
             carriers: Carriers::default(),
             burst: None,
             state: GateState::Frozen,
@@ -96,7 +113,7 @@ impl Endpoint {
             last_events: 0,
             last_leader_ns: 0,
             stats: Stats::default(),
-        })
+        }
     }
 }
 
@@ -202,14 +219,17 @@ fn readiness<'a>(sources: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<Ow
     // SAFETY: a descriptor that was just made and that nobody else owns.
     let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
     for source in sources {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
-        // SAFETY: two open descriptors and an initialised event.
-        let added = unsafe {
-            libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, source.as_raw_fd(), &raw mut event)
-        };
-        if added < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        watch(&epoll, source)?;
     }
     Ok(epoll)
+}
+
+/// Adds a descriptor to those that wake.
+pub(super) fn watch(epoll: &OwnedFd, source: BorrowedFd<'_>) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+    // SAFETY: two open descriptors and an initialised event.
+    let added = unsafe {
+        libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, source.as_raw_fd(), &raw mut event)
+    };
+    if added < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -135,7 +135,7 @@ impl Endpoint {
         } else {
             rules::admit_leader(self.leader_id, members, expected, header, from)?;
             self.follower.commit = self.follower.commit.max(header.commit());
-            self.last_leader_ns = crate::clock::monotonic_ns();
+            self.last_leader_ns = self.clock.now_ns();
         }
         Ok(())
     }
@@ -160,7 +160,7 @@ impl Endpoint {
 
     /// U8: two appenders never overlap. Freezes and drains, unless that was done in this poll.
     fn take_over(&mut self, f: &mut dyn FnMut(Event<'_>), held_over: &mut bool) -> Result<()> {
-        if self.path.appends() && !*held_over {
+        if self.path.appends() && !*held_over && !self.plants.append_beside_kernel {
             self.path.freeze()?;
             self.drain(f);
             *held_over = true;

@@ -1,7 +1,7 @@
 //! Sleeping until something happens: arm, look once more, wait, disarm.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::Endpoint;
@@ -22,6 +22,12 @@ pub enum Patience {
 }
 
 impl Endpoint {
+    /// Makes [`Endpoint::wait`] return when `fd` is readable, too. It must stay open as long as the endpoint.
+    pub fn wake_on(&mut self, fd: BorrowedFd<'_>) -> Result<()> {
+        let Some(wait) = &self.wait else { return Ok(()) };
+        super::open::watch(wait, fd).map_err(Error::io("epoll_ctl"))
+    }
+
     /// Arms the doorbells, for those who wait on [`Endpoint::fd`] themselves. `false`: there is something to
     /// poll already, and nothing was armed.
     pub fn arm(&mut self, patience: Patience) -> bool {
@@ -66,6 +72,11 @@ impl Endpoint {
         !due
     }
 
+    /// Disarms the doorbells that [`Endpoint::arm`] armed.
+    pub fn disarm(&mut self) {
+        self.path.disarm();
+    }
+
     /// Looks for `time` without sleeping; whether there is something to poll. For a quiet dialogue only, where
     /// one event follows the other: under load a nap gathers more for the next poll. Gives way to whoever
     /// else wants the CPU.
@@ -73,7 +84,7 @@ impl Endpoint {
         if time.is_zero() || self.last_events != 1 || self.state == GateState::Follow {
             return false;
         }
-        let fd = self.wait.as_raw_fd();
+        let fd = self.fd().as_raw_fd();
         let since = Instant::now();
         loop {
             if self.state == GateState::Lead && self.leader.would_complete(&*self.path) {
@@ -95,10 +106,13 @@ impl Endpoint {
     /// Sends what is queued and sleeps until there is something to poll, or the timeout is over.
     pub fn wait(&mut self, timeout: Duration, patience: Patience) -> Result<()> {
         self.flush()?;
+        if self.wait.is_none() {
+            return Ok(());
+        }
         if self.look(timeout.min(self.config.busy_poll)) || !self.arm(patience) {
             return Ok(());
         }
-        let fd = self.wait.as_raw_fd();
+        let fd = self.fd().as_raw_fd();
         let result = epoll_wait(fd, timeout);
         self.stats.waits += 1;
         self.path.disarm();

@@ -88,6 +88,22 @@ impl RawAddr {
     }
 }
 
+/// A network that is not the kernel's, for simulation.
+pub trait Transport: Send {
+    /// A datagram leaves.
+    fn send(&mut self, to: SocketAddr, datagram: &[u8]);
+
+    /// Writes the next datagram that has arrived into `buffer`; its length and where it came from.
+    fn receive(&mut self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)>;
+}
+
+/// What stands behind a [`BatchSocket`].
+enum Io {
+    Kernel(Socket),
+    #[cfg_attr(not(feature = "simulation"), expect(dead_code, reason = "nobody makes one"))]
+    Simulated(Box<dyn Transport>),
+}
+
 /// One queued datagram: a range of the arena and where it goes.
 struct Queued {
     bytes: Range<usize>,
@@ -120,7 +136,7 @@ impl Ring {
 
 /// Non-blocking UDP socket with a queue of datagrams to send and a ring of datagrams received.
 pub struct BatchSocket {
-    socket: Socket,
+    io: Io,
     calls: Calls,
     arena: Vec<u8>,
     queue: Vec<Queued>,
@@ -139,25 +155,41 @@ impl BatchSocket {
         socket.bind(&addr.into())?;
         grow_buffer(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF);
         grow_buffer(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF);
-        Ok(Self {
-            socket,
+        Ok(Self::over(Io::Kernel(socket), calls))
+    }
+
+    /// A socket over a simulated network.
+    #[cfg(feature = "simulation")]
+    pub fn simulated(transport: Box<dyn Transport>) -> Self {
+        Self::over(Io::Simulated(transport), Calls::Batched)
+    }
+
+    fn over(io: Io, calls: Calls) -> Self {
+        Self {
+            io,
             calls,
             arena: Vec::with_capacity(BATCH * 256),
             queue: Vec::with_capacity(BATCH * 4),
             ring: Ring::new(),
             stats: SocketStats::default(),
-        })
+        }
     }
 
     /// The socket itself, for options.
+    ///
+    /// # Panics
+    /// If there is none, because it is simulated.
     pub fn socket(&self) -> &Socket {
-        &self.socket
+        match &self.io {
+            Io::Kernel(socket) => socket,
+            Io::Simulated(_) => panic!("a simulated network has no socket"),
+        }
     }
 
     /// The bound address.
     #[cfg(test)]
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket
+        self.socket()
             .local_addr()?
             .as_socket()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an internet address"))
@@ -197,6 +229,12 @@ impl BatchSocket {
     pub fn flush(&mut self) -> io::Result<()> {
         let mut at = 0;
         let mut waited = false;
+        if let Io::Simulated(transport) = &mut self.io {
+            for queued in self.queue.drain(..) {
+                transport.send(queued.to.get(), &self.arena[queued.bytes]);
+                self.stats.sent += 1;
+            }
+        }
         while at < self.queue.len() {
             let result = match self.calls {
                 Calls::Batched => self.send_batch(at),
@@ -213,7 +251,7 @@ impl BatchSocket {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock && !waited => {
                     waited = true;
                     self.stats.syscalls += 1;
-                    poll_writable(self.socket.as_raw_fd());
+                    poll_writable(self.socket().as_raw_fd());
                 }
                 Err(e) if matches!(e.raw_os_error(), Some(libc::EBADF | libc::ENOTSOCK)) => return Err(e),
                 Err(_) => {
@@ -245,7 +283,7 @@ impl BatchSocket {
         // SAFETY: the first `batch.len()` messages point to addresses and iovecs that live until the call
         // returns; the kernel only reads what they point to.
         let sent = unsafe {
-            libc::sendmmsg(self.socket.as_raw_fd(), messages.as_mut_ptr(), batch.len() as libc::c_uint, 0)
+            libc::sendmmsg(self.socket().as_raw_fd(), messages.as_mut_ptr(), batch.len() as libc::c_uint, 0)
         };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
     }
@@ -256,7 +294,7 @@ impl BatchSocket {
         // SAFETY: pointers and lengths describe live buffers.
         let sent = unsafe {
             libc::sendto(
-                self.socket.as_raw_fd(),
+                self.socket().as_raw_fd(),
                 bytes.as_ptr().cast(),
                 bytes.len(),
                 0,
@@ -294,6 +332,17 @@ impl BatchSocket {
     }
 
     fn receive_batch(&mut self, max: usize) -> io::Result<usize> {
+        if let Io::Simulated(transport) = &mut self.io {
+            let mut got = 0;
+            while got < max
+                && let Some((bytes, from)) = transport.receive(&mut self.ring.buffers[got])
+            {
+                self.ring.lengths[got] = bytes;
+                self.ring.names[got] = RawAddr::new(from);
+                got += 1;
+            }
+            return Ok(got);
+        }
         // SAFETY: all-zero iovecs and mmsghdrs are valid.
         let mut iov: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
         // SAFETY: as above.
@@ -310,7 +359,7 @@ impl BatchSocket {
         // SAFETY: `max` messages point to buffers and names of our own that live until the call returns.
         let got = unsafe {
             libc::recvmmsg(
-                self.socket.as_raw_fd(),
+                self.socket().as_raw_fd(),
                 messages.as_mut_ptr(),
                 max as libc::c_uint,
                 libc::MSG_DONTWAIT,
@@ -347,7 +396,7 @@ impl BatchSocket {
 
 impl AsFd for BatchSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.socket().as_fd()
     }
 }
 

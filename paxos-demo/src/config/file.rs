@@ -49,11 +49,11 @@ fn validate(text: &str, raw: Raw) -> Result<ClusterConfig, ConfigError> {
 
     if let Some(durability) = &raw.durability {
         let mode = *durability.get_ref();
-        if mode != Durability::Memory {
+        if mode == Durability::Process {
             return refuse(
                 durability.span(),
                 format!(
-                    "durability = \"{mode}\" is not available in this version; use durability = \"memory\""
+                    "durability = \"{mode}\" is not available in this version; use \"memory\" or \"disk\""
                 ),
             );
         }
@@ -227,6 +227,7 @@ fn check_timeouts(timeouts: &Timeouts) -> Result<(), String> {
         ("resend_timeout_ms", timeouts.resend_timeout_ms),
         ("commit_notice_delay_ms", timeouts.commit_notice_delay_ms),
         ("heartbeat_interval_ms", timeouts.heartbeat_interval_ms),
+        ("leader_timeout_ms", timeouts.leader_timeout_ms),
         ("client_retry_ms", timeouts.client_retry_ms),
         ("request_timeout_ms", timeouts.request_timeout_ms),
     ];
@@ -237,6 +238,12 @@ fn check_timeouts(timeouts: &Timeouts) -> Result<(), String> {
     }
     if timeouts.busy_poll_us > 10_000 {
         return Err(format!("busy_poll_us = {}: must be 0 to 10000 microseconds", timeouts.busy_poll_us));
+    }
+    if timeouts.leader_timeout_ms < 2 * timeouts.heartbeat_interval_ms {
+        return Err(format!(
+            "leader_timeout_ms = {} is less than twice heartbeat_interval_ms = {}: one lost packet would end a view",
+            timeouts.leader_timeout_ms, timeouts.heartbeat_interval_ms
+        ));
     }
     if timeouts.client_retry_ms > timeouts.request_timeout_ms {
         return Err(format!(
@@ -254,6 +261,7 @@ pub(super) fn write(config: &ClusterConfig) -> String {
         resend_timeout_ms,
         commit_notice_delay_ms,
         heartbeat_interval_ms,
+        leader_timeout_ms,
         client_retry_ms,
         request_timeout_ms,
         busy_poll_us,
@@ -281,6 +289,7 @@ pub(super) fn write(config: &ClusterConfig) -> String {
          resend_timeout_ms = {resend_timeout_ms}\n\
          commit_notice_delay_ms = {commit_notice_delay_ms}\n\
          heartbeat_interval_ms = {heartbeat_interval_ms}\n\
+         leader_timeout_ms = {leader_timeout_ms}\n\
          client_retry_ms = {client_retry_ms}\n\
          request_timeout_ms = {request_timeout_ms}\n\
          busy_poll_us = {busy_poll_us}\n",

@@ -1,9 +1,10 @@
 //! What a replica wants done: the outputs of the core, carried out by the driver in order.
 
 use crate::arena::Arena;
-use crate::log::NotContiguous;
+use crate::log::{LogEntry, NotContiguous};
 use crate::message::{ClientReply, MessageError};
 use crate::peer::{PeerMessage, Refusal};
+use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use electrode::types::{OpNumber, ReplicaId, ReplicaSet, View};
 use std::collections::VecDeque;
@@ -20,7 +21,7 @@ pub enum GateRole {
 }
 
 /// One output.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Broadcast a Prepare to all other members, who vote on it together with this replica.
     Prepare {
@@ -79,6 +80,40 @@ pub enum Action {
         /// Last committed op.
         commit: OpNumber,
     },
+    /// Close the gate, hand over everything that it acknowledged, then call `Replica::on_frozen` (U1, U2).
+    Freeze,
+    /// Sync this to disk before anything that follows is carried out (D3).
+    SaveState {
+        /// Current view.
+        view: View,
+        /// Last view in which the replica was in normal operation (U4).
+        last_normal_view: View,
+    },
+    /// `disk`: queue a batch behind the stored log. `Replica::on_durable` tells when it is on disk.
+    LogAppend(LogEntry),
+    /// `disk`: replace what is stored behind `keep`; on disk before anything that follows is carried out.
+    InstallLog {
+        /// The stored log is kept up to here.
+        keep: OpNumber,
+        /// Stands for everything up to its op.
+        snapshot: Option<(OpNumber, Bytes)>,
+        /// What follows.
+        entries: Vec<LogEntry>,
+    },
+    /// `disk`: store a snapshot, at leisure; the stored log may forget what it stands for.
+    StoreSnapshot {
+        /// Its last op.
+        op: OpNumber,
+        /// The encoded snapshot.
+        bytes: Bytes,
+    },
+    /// `disk`: everything up to here is on disk; acknowledge it.
+    Acknowledge {
+        /// Last op.
+        op: OpNumber,
+    },
+    /// Encode a snapshot, best on another thread, and hand it to `Replica::on_snapshot`.
+    EncodeSnapshot(Box<Snapshot>),
     /// From now on this incarnation of a member counts, and no other (L2).
     ExpectIncarnation {
         /// The member.
@@ -105,10 +140,8 @@ pub enum Warning {
         /// The hash here.
         ours: u64,
     },
-    /// A member that came back without its state.
-    #[error(
-        "replica {peer} restarted (incarnation {now}, known as {known}): turned away, it can not recover yet"
-    )]
+    /// A member that came back as if it had never been there.
+    #[error("replica {peer} came back without any memory (incarnation {now}, known as {known}): turned away")]
     PeerRestarted {
         /// The member.
         peer: ReplicaId,
@@ -124,14 +157,6 @@ pub enum Warning {
         by: ReplicaId,
         /// Why.
         reason: Refusal,
-    },
-    /// A member fell so far behind that the log was cut.
-    #[error("the log was cut at op {upto} to save memory: replica {peer} is behind and can not catch up")]
-    PeerLeftBehind {
-        /// The member.
-        peer: ReplicaId,
-        /// Last op that was forgotten.
-        upto: OpNumber,
     },
 }
 
@@ -157,6 +182,24 @@ pub enum Fatal {
         last: OpNumber,
         /// What is wrong with it.
         flaw: BatchFlaw,
+    },
+    /// Too many members lost their memory at once.
+    #[error(
+        "the state is lost: {lost} of {members} replicas lost their memory at the same time, and the others \
+         cannot tell what was committed. Start the group anew with empty data directories; durability `disk` \
+         survives this"
+    )]
+    StateLost {
+        /// Members without memory.
+        lost: usize,
+        /// All members.
+        members: usize,
+    },
+    /// A snapshot that no correct replica sends.
+    #[error("a snapshot could not be used: {reason}; its donor is faulty or of another version")]
+    Snapshot {
+        /// What is wrong with it.
+        reason: String,
     },
     /// The fast path handed over ops out of order.
     #[error("the fast path broke its promise of order: {0}")]

@@ -1,8 +1,8 @@
 //! What a replica must be told; checked once, here.
 
-use crate::batch::ENTRY_HEADER_BYTES;
 use crate::batcher::Batching;
-use crate::message::{REPLY_HEADER_BYTES, command_bytes_max};
+use crate::message::{PEER_MESSAGE_ROOM, TRAVEL_BYTES, command_bytes_max};
+use crate::plant::Plants;
 use crate::state_machine::COMMAND_HEADER_BYTES;
 use electrode::abi;
 use electrode::types::ReplicaId;
@@ -61,6 +61,20 @@ pub struct ReplicaConfig {
     pub hello_ns: u64,
     /// Longest interval between Hellos.
     pub hello_max_ns: u64,
+    /// Silence after which a follower suspects its leader; several heartbeats.
+    pub leader_timeout_ns: u64,
+    /// How long a view change may take before the next view is tried; doubles with each attempt, up to eightfold.
+    pub view_change_timeout_ns: u64,
+    /// How long a group may take to form before it does without the leader of view 0.
+    pub formation_timeout_ns: u64,
+    /// How long too many members must be without memory before that counts as the end of the group.
+    pub lost_after_ns: u64,
+    /// Acks wait for the disk (mode `disk`).
+    pub durable: bool,
+    /// `disk`: payload bytes in the stored log after which a snapshot takes their place.
+    pub snapshot_bytes: u64,
+    /// Rules broken on purpose; none but in tests.
+    pub plants: Plants,
     /// How long a leader that knows a quorum waits for the other members before it opens without them.
     pub formation_wait_ns: u64,
 }
@@ -92,8 +106,7 @@ pub enum ReplicaConfigError {
 }
 
 /// Room for a command that can do something.
-const PAYLOAD_BYTES_MIN: usize = REPLY_HEADER_BYTES + COMMAND_HEADER_BYTES + 64;
-const _: () = assert!(PAYLOAD_BYTES_MIN > ENTRY_HEADER_BYTES + COMMAND_HEADER_BYTES);
+const PAYLOAD_BYTES_MIN: usize = TRAVEL_BYTES + COMMAND_HEADER_BYTES + 64;
 
 impl ReplicaConfig {
     /// Defaults for a LAN.
@@ -109,7 +122,7 @@ impl ReplicaConfig {
             batching: Batching::Auto,
             pipeline_batches: 4,
             client_sessions_max: CLIENT_SESSIONS_MAX,
-            log_bytes_max: 256 << 20,
+            log_bytes_max: 64 << 20,
             commit_notice_delay_ns: MS,
             heartbeat_ns: 50 * MS,
             resend_ns: 20 * MS,
@@ -122,12 +135,34 @@ impl ReplicaConfig {
             hello_ns: 20 * MS,
             hello_max_ns: 1000 * MS,
             formation_wait_ns: 200 * MS,
+            leader_timeout_ns: 300 * MS,
+            view_change_timeout_ns: 300 * MS,
+            formation_timeout_ns: 3000 * MS,
+            lost_after_ns: 1000 * MS,
+            durable: false,
+            snapshot_bytes: 64 << 20,
+            plants: Plants::NONE,
         }
     }
 
     /// Members that make a quorum: any two share a member.
     pub fn quorum(&self) -> usize {
         self.members / 2 + 1
+    }
+
+    /// Answers to a Recovery that share a member with every quorum, the asker not counted (D4: f + 1).
+    pub fn recovery_quorum(&self) -> usize {
+        self.members - self.quorum() + 1
+    }
+
+    /// Bytes of a snapshot that fit a datagram.
+    pub fn chunk_bytes(&self) -> usize {
+        self.payload_bytes_max - PEER_MESSAGE_ROOM
+    }
+
+    /// Largest payload of a Prepare: state transfer must be able to send it on.
+    pub fn batch_bytes_max(&self) -> usize {
+        self.payload_bytes_max - PEER_MESSAGE_ROOM
     }
 
     /// Longest command that is accepted.
@@ -158,6 +193,9 @@ impl ReplicaConfig {
             ("repair_ops", self.repair_ops, 1),
             ("repair_retry_ns", self.repair_retry_ns, 1),
             ("hello_ns", self.hello_ns, 1),
+            ("leader_timeout_ns", self.leader_timeout_ns, self.heartbeat_ns + 1),
+            ("view_change_timeout_ns", self.view_change_timeout_ns, 1),
+            ("snapshot_bytes", self.snapshot_bytes, 1),
             ("hello_max_ns", self.hello_max_ns, self.hello_ns),
         ] {
             if value < min {
@@ -184,7 +222,7 @@ mod tests {
         assert_eq!(error(|c| c.members = 33), "33 members; 1 to 32 are possible");
         assert_eq!(error(|c| c.me = ReplicaId(3)), "replica 3 of 3 members; indexes start at 0");
         assert_eq!(error(|c| c.incarnation = 0), "incarnation is 0, at least 1 is needed");
-        assert_eq!(error(|c| c.payload_bytes_max = 98), "payload_bytes_max is 98, at least 99 is needed");
+        assert_eq!(error(|c| c.payload_bytes_max = 98), "payload_bytes_max is 98, at least 147 is needed");
     }
 
     #[test]

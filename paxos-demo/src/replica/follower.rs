@@ -4,16 +4,22 @@
 //! something was lost. Gaps are normal (a packet overtook another), so asking costs no timeout: the first
 //! sign of a gap asks, and each arrival that completes an answer asks for the next part.
 
-use super::{Fatal, NEVER, Replica, Role};
-use crate::arena::Arena;
+use super::fetch::{Chunk, Progress, SnapshotFetch};
+use super::suspicion::Silence;
+use super::{Action, GateRole, Intent, NEVER, Replica, ReplicaConfig, Role};
 use crate::log::LogEntry;
-use crate::peer::{PeerMessage, Refusal};
+use crate::peer::PeerMessage;
+use crate::plant::Plant;
+use crate::service::Service;
+use bytes::Bytes;
 use electrode::types::{OpNumber, ReplicaId, View};
 
 /// What only a follower has.
 #[derive(Debug)]
 pub(super) struct Follower {
-    payloads: Arena,
+    pub(super) silence: Silence,
+    /// A snapshot on its way, because the leader's log begins too late.
+    catch_up: Option<SnapshotFetch>,
     /// Highest commit number heard; what of it is held is `Replica::commit`.
     commit_heard: OpNumber,
     /// Highest op known to exist. Beyond the log: something is missing.
@@ -26,26 +32,24 @@ pub(super) struct Follower {
     retry_ns: u64,
     /// Every member holds this op: the log may forget what is applied of it.
     stable: OpNumber,
-    /// The leader said that its log begins here, later than what this one misses; and where this log ended.
-    refused: Option<(OpNumber, OpNumber)>,
 }
 
 impl Follower {
-    pub(super) fn new(commit: OpNumber, retry_ns: u64) -> Self {
+    pub(super) fn new(now: u64, commit: OpNumber, config: &ReplicaConfig) -> Self {
         Self {
-            payloads: Arena::default(),
+            silence: Silence::new(now, config.leader_timeout_ns),
+            catch_up: None,
             commit_heard: commit,
             exists: OpNumber(0),
             asked_upto: OpNumber(0),
             ask_at: NEVER,
-            retry_ns,
+            retry_ns: config.repair_retry_ns,
             stable: OpNumber(0),
-            refused: None,
         }
     }
 
     pub(super) fn deadline(&self) -> u64 {
-        self.ask_at
+        self.ask_at.min(self.silence.deadline())
     }
 }
 
@@ -61,19 +65,19 @@ impl Replica {
         payload: &[u8],
     ) {
         self.advance(now);
-        let Role::Follower(follower) = &mut self.role else {
-            self.counters.ignored += 1;
-            return;
-        };
-        if view != self.view {
+        if view != self.view || !matches!(self.role, Role::Follower(_) | Role::Freezing(_)) {
             self.counters.ignored += 1;
             return;
         }
-        let payload = follower.payloads.copy(payload);
-        if let Err(error) = self.log.append(LogEntry { view, first, last, payload }) {
+        let payload = self.payloads.copy(payload);
+        let entry = LogEntry { view, first, last, payload };
+        if let Err(error) = self.log.append(entry.clone()) {
             return self.stop(error.into());
         }
         self.counters.batches_logged += 1;
+        self.store(&entry);
+        // Freezing: what the gate acknowledged belongs to the log, whatever comes next (U2).
+        let Role::Follower(follower) = &mut self.role else { return };
         if follower.ask_at != NEVER {
             let answered = follower.asked_upto > OpNumber(0) && last >= follower.asked_upto;
             if answered || last >= follower.exists {
@@ -123,32 +127,13 @@ impl Replica {
         }
     }
 
-    /// The leader says that it no longer has what was asked for. That may answer a late copy of an old
-    /// question, and what is missing here may be in the kernel's log, not yet handed over. So it is the end
-    /// only if nothing comes for a while.
-    pub(super) fn on_log_truncated(&mut self, from: ReplicaId, oldest: OpNumber) {
-        let by_leader = from == self.leader();
-        match &mut self.role {
-            Role::Follower(follower) if by_leader && self.log.last_op().next() < oldest => {
-                follower.refused = Some((oldest, self.log.last_op()));
-                follower.ask_at = follower.ask_at.min(self.now + self.config.repair_retry_ns);
-            }
-            _ => self.counters.ignored += 1,
-        }
-    }
-
     pub(super) fn follower_tick(&mut self) {
         let Role::Follower(follower) = &mut self.role else { return };
         if self.now >= follower.ask_at {
-            if let Some((oldest, end)) = follower.refused.take()
-                && end == self.log.last_op()
-            {
-                let reason = Refusal::LogTruncated { oldest };
-                return self.stop(Fatal::TurnedAway { by: self.leader(), reason });
-            }
             follower.retry_ns = (follower.retry_ns * 2).min(self.config.resend_max_ns);
             self.ask_for_missing();
         }
+        self.suspicion_tick();
     }
 
     /// Asks the leader for the first part of what is missing; does nothing if nothing is.
@@ -161,6 +146,10 @@ impl Replica {
             follower.retry_ns = self.config.repair_retry_ns;
             return;
         }
+        if let Some(snapshot) = &mut follower.catch_up {
+            follower.ask_at = self.now + follower.retry_ns;
+            return snapshot.ask(leader, &mut self.outbox);
+        }
         let upto = follower.exists.min(OpNumber(have.0 + self.config.repair_ops));
         follower.asked_upto = upto;
         follower.ask_at = self.now + follower.retry_ns;
@@ -169,7 +158,7 @@ impl Replica {
     }
 
     /// Applies what is both committed and held (F10). What is committed and not held is missing.
-    fn hear_commit(&mut self, commit: OpNumber) {
+    pub(super) fn hear_commit(&mut self, commit: OpNumber) {
         let Role::Follower(follower) = &mut self.role else { return };
         follower.commit_heard = follower.commit_heard.max(commit);
         follower.exists = follower.exists.max(follower.commit_heard);
@@ -183,7 +172,79 @@ impl Replica {
             self.commit = commit;
             self.apply_committed();
             self.log.truncate_prefix(stable.min(self.applied));
-            self.log.shrink_to(self.config.log_bytes_max, self.applied);
+            self.shrink_log();
         }
+    }
+
+    /// The leader's log begins later than what is missing here: its snapshot has it. (If that answers a late
+    /// copy of an old question, the snapshot will bring nothing new, and is dropped.)
+    pub(super) fn begin_catch_up(&mut self, from: ReplicaId, view: View, oldest: OpNumber) {
+        let by_leader = from == self.leader() && view == self.view;
+        match &mut self.role {
+            Role::Follower(follower) if by_leader && self.log.last_op().next() < oldest => {
+                if follower.catch_up.is_none() {
+                    follower.catch_up = Some(SnapshotFetch::default());
+                    follower.exists = follower.exists.max(OpNumber(oldest.0 - 1));
+                    follower.retry_ns = self.config.repair_retry_ns;
+                    self.ask_for_missing();
+                }
+            }
+            _ => self.counters.ignored += 1,
+        }
+    }
+
+    /// Part of the snapshot that this follower asked for.
+    pub(super) fn on_catch_up_chunk(&mut self, chunk: &Chunk) {
+        let Role::Follower(follower) = &mut self.role else { return };
+        let Some(snapshot) = &mut follower.catch_up else { return };
+        match snapshot.on_chunk(chunk) {
+            Progress::None => {}
+            Progress::Some => {
+                follower.retry_ns = self.config.repair_retry_ns;
+                follower.ask_at = self.now + follower.retry_ns;
+            }
+            Progress::AskNext => {
+                follower.retry_ns = self.config.repair_retry_ns;
+                self.ask_for_missing();
+            }
+            Progress::Complete(bytes) => {
+                follower.catch_up = None;
+                if chunk.op > self.log.last_op() || self.planted(Plant::P5) {
+                    self.freeze_for(Intent::CatchUp { op: chunk.op, snapshot: bytes });
+                } else {
+                    self.ask_for_missing();
+                }
+            }
+        }
+    }
+
+    /// Gate frozen and drained: the snapshot takes the place of a log that ends before it. Of committed ops
+    /// only, so nothing is lost (U6: a state of the same view only appends).
+    pub(super) fn catch_up(&mut self, op: OpNumber, snapshot: Bytes) {
+        let short = self.planted(Plant::P5) && op > self.applied;
+        if op > self.log.last_op() || short {
+            match Service::restore(&snapshot, self.config.client_sessions_max) {
+                Ok((service, restored)) if restored == op => {
+                    self.service = service;
+                    (self.applied, self.commit) = (op, op);
+                    self.log.reset(op);
+                    self.counters.catch_ups += 1;
+                }
+                Ok((_, restored)) => {
+                    self.refuse_snapshot(format!("it ends at op {restored}, not {op}"));
+                    return;
+                }
+                Err(error) => {
+                    self.refuse_snapshot(error.to_string());
+                    return;
+                }
+            }
+            if self.config.durable {
+                let (keep, snapshot, entries) = (OpNumber(0), Some((op, snapshot)), Vec::new());
+                self.outbox.push(Action::InstallLog { keep, snapshot, entries });
+                self.durable = op;
+            }
+        }
+        self.open_gate(GateRole::Follow);
     }
 }

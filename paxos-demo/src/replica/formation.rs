@@ -4,20 +4,15 @@
 //! quorum has welcomed this life of it; a follower opens as soon as it knows the leader's incarnation. Members that come later
 //! are added as they come.
 //!
-//! **A restarted replica stays out.** What it had acknowledged is lost, so it must not be counted as if it
-//! held it; until recovery exists it is refused. What matters is each pair of leader and follower: a leader
-//! that is open remembers its followers, and a follower remembers its leader (L11: a restarted leader never
-//! leads its view again): it welcomes no other life, its kernel hears none (F4), and a Welcome names the life
-//! that it is for. A leader that restarts and is welcomed by a quorum of followers of which none has met its
-//! earlier life would not be caught; that takes members that were never up before. Against the likelier
-//! form of it, some of them being slow to answer, the leader waits `formation_wait_ns` for all members before
-//! it is content with a quorum. Persisted state closes the rest (D6).
+//! A member that comes back says so: its incarnation is higher, and its Hello is not that of a first life.
+//! From then on only the new life counts (L2, F4, D4), and if it led the view, the view is over (L11). A Hello
+//! of a *first* life from a member that is known in another one means that its memory was lost together with
+//! what it promised: it is turned away (D6), unless nothing had been acknowledged yet.
 
-use super::follower::Follower;
-use super::leader::Leader;
-use super::{Action, Fatal, GateRole, NEVER, Replica, ReplicaConfig, Role, Warning};
+use super::{Action, Fatal, GateRole, Intent, NEVER, Replica, ReplicaConfig, Role, Warning};
 use crate::peer::{PeerMessage, Refusal};
-use electrode::types::{ReplicaId, ReplicaSet};
+use crate::plant::Plant;
+use electrode::types::{ReplicaId, ReplicaSet, View};
 
 #[derive(Debug)]
 pub(super) struct Formation {
@@ -57,6 +52,11 @@ impl Formation {
         self.hello_at.min(self.open_at)
     }
 
+    /// A gate was opened: nothing is waited for any more.
+    pub(super) fn has_formed(&mut self) {
+        self.open_at = NEVER;
+    }
+
     /// True the first time for each member.
     fn warn_once(&mut self, about: ReplicaId) -> bool {
         let first = !self.warned_about.contains(about);
@@ -70,7 +70,8 @@ impl Replica {
         if self.now >= self.formation.hello_at {
             let strangers = ReplicaSet::all(self.config.members).difference(self.formation.welcomed_by);
             for to in strangers.iter() {
-                self.outbox.send(to, PeerMessage::Hello { config_hash: self.config.config_hash });
+                let (config_hash, first_life) = (self.config.config_hash, self.first_life);
+                self.outbox.send(to, PeerMessage::Hello { config_hash, first_life });
             }
             let interval = self.formation.hello_interval_ns;
             self.formation.hello_at = if strangers.is_empty() { NEVER } else { self.now + interval };
@@ -79,18 +80,25 @@ impl Replica {
         self.open_when_formed();
     }
 
-    pub(super) fn on_hello(&mut self, from: ReplicaId, incarnation: u32, config_hash: u64) {
-        if self.meet(from, incarnation, config_hash) {
-            let config_hash = self.config.config_hash;
-            self.outbox.send(from, PeerMessage::Welcome { config_hash, incarnation });
+    pub(super) fn on_hello(&mut self, from: ReplicaId, incarnation: u32, config_hash: u64, first_life: bool) {
+        if self.meet(from, incarnation, config_hash, first_life) {
+            let (config_hash, first_life) = (self.config.config_hash, self.first_life);
+            self.outbox.send(from, PeerMessage::Welcome { config_hash, incarnation, first_life });
             self.open_when_formed();
         }
     }
 
-    pub(super) fn on_welcome(&mut self, from: ReplicaId, incarnation: u32, config_hash: u64, mine: u32) {
+    pub(super) fn on_welcome(
+        &mut self,
+        from: ReplicaId,
+        incarnation: u32,
+        config_hash: u64,
+        mine: u32,
+        first_life: bool,
+    ) {
         if mine != self.config.incarnation {
             self.counters.ignored += 1;
-        } else if self.meet(from, incarnation, config_hash) {
+        } else if self.meet(from, incarnation, config_hash, first_life) {
             self.formation.welcomed_by = self.formation.welcomed_by.with(from);
             if self.formation.welcomed_by.len() == self.config.members {
                 self.formation.hello_at = NEVER;
@@ -108,7 +116,6 @@ impl Replica {
         }
         let first = !self.formation.refused_by.contains(by);
         let fatal = match reason {
-            Refusal::LogTruncated { oldest } => return self.on_log_truncated(by, oldest),
             // At any time: a leader that finds out late that it led before must not go on either (L11).
             Refusal::Restarted { .. } => by == self.leader() || self.config.me == self.leader(),
             Refusal::ConfigMismatch { .. } => {
@@ -116,7 +123,7 @@ impl Replica {
                 let left = self.config.members - self.formation.refused_by.len();
                 let needed = by == self.leader() || left < self.config.quorum();
                 // One that is part of a group leaves it to the newcomer to stop.
-                needed && matches!(self.role, Role::Forming)
+                needed && matches!(self.role, Role::Forming(_) | Role::Recovering(_))
             }
         };
         if fatal {
@@ -128,7 +135,7 @@ impl Replica {
     }
 
     /// Whether a member may be dealt with in the incarnation that it has now; if not, it is told why.
-    fn meet(&mut self, peer: ReplicaId, incarnation: u32, config_hash: u64) -> bool {
+    fn meet(&mut self, peer: ReplicaId, incarnation: u32, config_hash: u64, first_life: bool) -> bool {
         let (ours, theirs) = (self.config.config_hash, config_hash);
         if theirs != ours {
             if self.formation.warn_once(peer) {
@@ -140,7 +147,7 @@ impl Replica {
         }
         match self.formation.incarnation(peer) {
             Some(known) if known == incarnation => true,
-            Some(known) if !self.may_replace(peer, known, incarnation) => {
+            Some(known) if incarnation < known || first_life && !self.may_replace(peer) => {
                 if incarnation > known && self.formation.warn_once(peer) {
                     let now = incarnation;
                     self.outbox.push(Action::Warn(Warning::PeerRestarted { peer, known, now }));
@@ -149,7 +156,7 @@ impl Replica {
                 self.outbox.send(peer, PeerMessage::Refused { incarnation, reason });
                 false
             }
-            _ => {
+            known => {
                 self.formation.incarnations[peer.index()] = incarnation;
                 // Its earlier life may have welcomed this replica; this one has not.
                 self.formation.welcomed_by = self.formation.welcomed_by.without(peer);
@@ -158,20 +165,33 @@ impl Replica {
                 if let Role::Leader(leader) = &mut self.role {
                     leader.resender.introduce(self.now, peer, self.log.last_op());
                 }
+                let resumes = self.planted(Plant::P11) || self.planted(Plant::A17);
+                if known.is_some()
+                    && !resumes
+                    && peer == self.leader()
+                    && matches!(self.role, Role::Follower(_))
+                {
+                    // L11: whoever led this view in an earlier life will not go on with it.
+                    let view = self.view.next();
+                    self.freeze_for(Intent::ChangeView { view, suspicion: false });
+                }
                 true
             }
         }
     }
 
-    /// Whether a restart of `peer` has cost nothing: it never acknowledged anything to this replica, nor did
-    /// this replica to it. Incarnations grow, so a late Hello of an earlier life cannot undo it.
-    fn may_replace(&self, peer: ReplicaId, known: u32, incarnation: u32) -> bool {
+    /// Whether a second first life of `peer` has cost nothing: it never acknowledged anything to this replica,
+    /// nor did this replica to it.
+    fn may_replace(&self, peer: ReplicaId) -> bool {
         let between_followers = peer != self.leader() && self.config.me != self.leader();
-        incarnation > known && (between_followers || matches!(self.role, Role::Forming))
+        if self.planted(Plant::A17) {
+            return true;
+        }
+        between_followers && self.view == View(0) || matches!(self.role, Role::Forming(_))
     }
 
     fn open_when_formed(&mut self) {
-        if !matches!(self.role, Role::Forming) {
+        if !matches!(self.role, Role::Forming(_)) {
             return;
         }
         // A Welcome echoes this life; a Hello may have been meant for an earlier one, whose acks its sender
@@ -191,26 +211,5 @@ impl Replica {
                 self.open_gate(GateRole::Lead);
             }
         }
-    }
-
-    /// Enters normal operation in the current view.
-    fn open_gate(&mut self, role: GateRole) {
-        self.formation.open_at = NEVER;
-        self.last_normal_view = self.view;
-        self.role = match role {
-            GateRole::Lead => {
-                let mut leader = Leader::new(self.now, &self.config);
-                for peer in ReplicaSet::all(self.config.members).without(self.config.me).iter() {
-                    if self.formation.incarnation(peer).is_some() {
-                        leader.resender.introduce(self.now, peer, self.log.last_op());
-                    }
-                }
-                Role::Leader(Box::new(leader))
-            }
-            GateRole::Follow => Role::Follower(Follower::new(self.commit, self.config.repair_retry_ns)),
-        };
-        let (view, leader) = (self.view, self.leader());
-        let (last_op, commit) = (self.log.last_op(), self.commit);
-        self.outbox.push(Action::OpenGate { role, view, leader, last_op, commit });
     }
 }

@@ -1,14 +1,16 @@
 //! The leader in normal operation: requests become ops, ops become Prepares, quorums become replies.
 
+use super::reads::Read;
 use super::resend::Resender;
-use super::{Action, NEVER, Replica, ReplicaConfig, Role, Warning};
+use super::{Action, NEVER, Replica, ReplicaConfig, Role};
 use crate::batch::BatchEntry;
 use crate::batcher::{Batcher, Batching};
 use crate::client_table::Lookup;
 use crate::in_flight::{InFlight, InFlightLookup};
 use crate::log::LogEntry;
 use crate::message::{ClientReply, ClientRequest, ReplyStatus};
-use crate::peer::{PeerMessage, Refusal};
+use crate::peer::{PeerMessage, ViewStart};
+use crate::plant::Plant;
 use crate::state_machine::Command;
 use electrode::types::{OpNumber, ReplicaId, ReplicaSet, View};
 use std::collections::VecDeque;
@@ -17,35 +19,40 @@ use std::net::SocketAddr;
 /// What only a leader has. It is made when the gate opens and dies with the leadership.
 #[derive(Debug)]
 pub(super) struct Leader {
-    batcher: Batcher,
+    /// How the view began (VR section 4.2, StartView).
+    pub(super) start: ViewStart,
+    pub(super) batcher: Batcher,
     pub(super) in_flight: InFlight,
+    pub(super) reads: VecDeque<Read>,
     /// Last op of each batch that is not committed.
-    rounds: VecDeque<OpNumber>,
+    pub(super) rounds: VecDeque<OpNumber>,
+    /// Last op that has its quorum; what of it is committed depends on the own log, too (L4).
+    pub(super) quorum: OpNumber,
     pub(super) resender: Resender,
     /// When the followers are told of a commit that no Prepare took along.
-    notice_at: u64,
+    pub(super) notice_at: u64,
     /// When the followers hear from this leader again, whatever happens.
     heartbeat_at: u64,
     /// Last op that the followers were told to be everywhere.
     told_stable: OpNumber,
     /// When the log is looked through for what can be forgotten.
     housekeeping_at: u64,
-    /// Members that were reported as left behind.
-    left_behind: ReplicaSet,
 }
 
 impl Leader {
-    pub(super) fn new(now: u64, config: &ReplicaConfig) -> Self {
+    pub(super) fn new(now: u64, config: &ReplicaConfig, view: View, last_op: OpNumber) -> Self {
         Self {
-            batcher: Batcher::new(config.batching, config.payload_bytes_max),
+            start: ViewStart { origin: view, length: last_op, last_op, commit: OpNumber(0) },
+            batcher: Batcher::new(config.batching, config.batch_bytes_max()),
             in_flight: InFlight::default(),
+            reads: VecDeque::new(),
             rounds: VecDeque::new(),
-            resender: Resender::new(config),
+            quorum: OpNumber(0),
+            resender: Resender::new(config, last_op),
             notice_at: NEVER,
             heartbeat_at: now + config.heartbeat_ns,
             told_stable: OpNumber(0),
             housekeeping_at: NEVER,
-            left_behind: ReplicaSet::EMPTY,
         }
     }
 
@@ -71,7 +78,7 @@ impl Replica {
                 self.counters.requests_not_leader += 1;
                 self.answer(from, request, ReplyStatus::NotLeader);
             }
-            Role::Forming => {
+            Role::Forming(_) | Role::Freezing(_) | Role::ViewChange(_) | Role::Recovering(_) => {
                 self.counters.requests_try_again += 1;
                 self.answer(from, request, ReplyStatus::TryAgain);
             }
@@ -87,7 +94,15 @@ impl Replica {
             return;
         };
         debug_assert!(op <= self.log.last_op(), "a quorum for an op that was never prepared");
-        let commit = op.min(self.log.last_op());
+        leader.quorum = leader.quorum.max(op.min(self.log.last_op()));
+        let quorum = leader.quorum;
+        self.commit_upto(quorum);
+    }
+
+    /// A quorum of others holds every op up to `quorum`; this replica's own vote is what it has stored (L4).
+    pub(super) fn commit_upto(&mut self, quorum: OpNumber) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let commit = if self.config.durable { quorum.min(self.durable) } else { quorum };
         if commit <= self.commit {
             return;
         }
@@ -99,6 +114,7 @@ impl Replica {
             leader.notice_at = self.now + self.config.commit_notice_delay_ns;
         }
         self.apply_committed();
+        self.answer_reads();
     }
 
     /// The library's highest acknowledgement of a member; to be passed before a tick.
@@ -110,10 +126,18 @@ impl Replica {
 
     fn lead_request(&mut self, from: SocketAddr, request: ClientRequest<'_>) {
         let ClientRequest { client, request: number, command } = request;
-        if number == 0 || command.len() > self.config.command_bytes_max() || Command::parse(command).is_err()
-        {
-            self.counters.requests_bad += 1;
-            return self.answer(from, request, ReplyStatus::BadRequest);
+        // Client 0 is the leader's own (no-ops).
+        let fits = number != 0 && client != 0 && command.len() <= self.config.command_bytes_max();
+        match Command::parse(command) {
+            Ok(command) if fits && command.is_read() => return self.lead_read(from, request),
+            Ok(_) if fits => {}
+            _ => {
+                self.counters.requests_bad += 1;
+                return self.answer(from, request, ReplyStatus::BadRequest);
+            }
+        }
+        if self.planted(Plant::B4) && self.accepted.get(&client).is_some_and(|accepted| *accepted >= number) {
+            return self.counters.requests_stale += 1;
         }
         let Role::Leader(leader) = &mut self.role else { return };
 
@@ -156,23 +180,29 @@ impl Replica {
         self.counters.requests_accepted += 1;
         leader.batcher.push(BatchEntry { client, request: number, command });
         leader.in_flight.insert(client, number, from);
+        if self.planted(Plant::B4) {
+            self.accepted.insert(client, number);
+        }
     }
 
     /// Turns waiting requests into Prepares, as far as the pipeline has room.
     pub(super) fn prepare_waiting(&mut self) {
-        let Role::Leader(leader) = &mut self.role else { return };
+        self.barrier_for_reads();
         let pipeline = match self.config.batching {
             Batching::Auto => self.config.pipeline_batches,
             // The window bounds it.
             Batching::One => usize::MAX,
         };
-        while leader.rounds.len() < pipeline
-            && let Some(batch) = leader.batcher.take()
+        // A clock that is behind does not matter: the replicated one never goes back.
+        let time_ms = self.wall_clock_ms.max(self.service.clock_ms());
+        while let Role::Leader(leader) = &mut self.role
+            && leader.rounds.len() < pipeline
+            && let Some(batch) = leader.batcher.take(time_ms)
         {
             let first = self.log.last_op().next();
             let last = OpNumber(first.0 + batch.ops - 1);
             let entry = LogEntry { view: self.view, first, last, payload: batch.payload.clone() };
-            self.log.append(entry).expect("numbered to continue the log");
+            self.log.append(entry.clone()).expect("numbered to continue the log");
             leader.rounds.push_back(last);
             leader.resender.sent(self.now);
             leader.told(self.now, &self.config);
@@ -181,6 +211,7 @@ impl Replica {
             }
             self.counters.prepares += 1;
             self.outbox.push(Action::Prepare { first, last, commit: self.commit, payload: batch.payload });
+            self.store(&entry);
         }
     }
 
@@ -202,20 +233,16 @@ impl Replica {
     fn forget_prefix(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
         let stable = leader.resender.acked_by_all().min(self.applied);
-        self.log.truncate_prefix(stable);
+        let kept = self.donor.keeps_after().unwrap_or(stable);
+        self.log.truncate_prefix(stable.min(kept));
         if stable > leader.told_stable {
             leader.told_stable = stable;
             for peer in ReplicaSet::all(self.config.members).without(self.config.me).iter() {
                 self.outbox.send(peer, PeerMessage::Stable { view: self.view, op: stable });
             }
         }
-        self.log.shrink_to(self.config.log_bytes_max, self.applied);
-        let oldest = self.log.first_op();
-        for peer in leader.resender.behind(OpNumber(oldest.0 - 1)).difference(leader.left_behind).iter() {
-            leader.left_behind = leader.left_behind.with(peer);
-            let upto = OpNumber(oldest.0 - 1);
-            self.outbox.push(Action::Warn(Warning::PeerLeftBehind { peer, upto }));
-        }
+        self.shrink_log();
+        let Role::Leader(leader) = &mut self.role else { return };
         let done = self.log.is_empty();
         leader.housekeeping_at = if done { NEVER } else { self.now + self.config.heartbeat_ns };
     }
@@ -232,14 +259,7 @@ impl Replica {
         }
         let oldest = self.log.first_op();
         if have.next() < oldest {
-            if leader.resender.acked_by(from).next() >= oldest {
-                // A late copy: what it asked for has been acknowledged since.
-                self.counters.ignored += 1;
-                return;
-            }
-            let reason = Refusal::LogTruncated { oldest };
-            let incarnation = self.formation.incarnation(from).expect("checked on arrival");
-            return self.outbox.send(from, PeerMessage::Refused { incarnation, reason });
+            return self.outbox.send(from, PeerMessage::StateGone { view, oldest });
         }
         self.counters.repairs +=
             leader.resender.repair(self.now, from, have, upto, &self.log, self.commit, &mut self.outbox);
@@ -253,7 +273,7 @@ impl Replica {
         self.outbox.push(Action::Resend { first, last, commit: self.commit, payload, targets });
     }
 
-    fn answer(&mut self, to: SocketAddr, request: ClientRequest<'_>, status: ReplyStatus) {
+    pub(super) fn answer(&mut self, to: SocketAddr, request: ClientRequest<'_>, status: ReplyStatus) {
         let ClientRequest { client, request, .. } = request;
         let (leader, view) = (self.leader(), self.view);
         self.outbox.reply(to, &ClientReply { status, leader, view, client, request, result: &[] });

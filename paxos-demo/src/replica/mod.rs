@@ -11,34 +11,66 @@
 //! until something happens or [`Replica::next_deadline`]. Time is in nanoseconds from any origin.
 //!
 //! What the fast path does (rules.md) is not repeated here: followers' acknowledgements, their order and the
-//! count of a quorum arrive as facts. What is left is Viewstamped Replication: `leader` turns requests into
-//! ops, `follower` applies what the leader ordered, `formation` finds the members. One file each; this
-//! one holds what they share. Leader failure is not handled yet, but everything that depends on the view
-//! takes it from [`Replica::view`].
+//! count of a quorum arrive as facts. What is left is Viewstamped Replication, one concept a file:
+//!
+//! | file | what | paper (VR Revisited) |
+//! |---|---|---|
+//! | `leader`, `reads`, `resend` | requests become ops, reads get their proof, losses are repaired | 4.1 |
+//! | `follower` | applies what the leader ordered, asks for what is missing | 4.1 |
+//! | `suspicion` | when a leader counts as gone | 4.2 |
+//! | `gate` | closing and opening the fast path | rules U1 to U6 |
+//! | `view_change`, `install` | the next view and its log | 4.2 |
+//! | `fetch`, `donor` | state transfer, both sides | 5.2 |
+//! | `recovery` | after a loss of memory | 4.3 |
+//! | `durable` | mode `disk` | |
+//! | `formation` | who the members are, in which life | |
+//!
+//! This file holds what they share.
 
 mod action;
 mod config;
+mod donor;
+mod durable;
+mod fetch;
 mod follower;
 mod formation;
+mod gate;
+mod install;
 mod leader;
+mod reads;
+mod recovery;
 mod resend;
+mod start;
+mod suspicion;
 #[cfg(test)]
 mod tests;
+mod view_change;
 
 pub use action::{Action, BatchFlaw, Fatal, GateRole, Warning};
 pub use config::{CLIENT_SESSIONS_MAX, ReplicaConfig, ReplicaConfigError, WINDOW_OPS};
+pub use start::{Memory, StartError};
 
-use crate::batch::entries;
+use crate::arena::Arena;
+use crate::batch;
 use crate::log::{Log, LogEntry};
 use crate::message::{ClientReply, ReplyStatus};
 use crate::peer::PeerMessage;
+use crate::plant::Plant;
 use crate::service::Service;
 use crate::status::{Counters, RoleName, Status};
 use action::Outbox;
-use electrode::types::{OpNumber, ReplicaId, View};
+use donor::Donor;
+use durable::Stored;
+use electrode::types::{OpNumber, ReplicaId, ReplicaSet, View};
+use fetch::Chunk;
 use follower::Follower;
 use formation::Formation;
+use gate::{Freezing, Intent};
 use leader::Leader;
+use recovery::Recovery;
+use std::collections::BTreeMap;
+use suspicion::Silence;
+use view_change::ViewChange;
 
 /// A deadline that never comes.
 const NEVER: u64 = u64::MAX;
@@ -46,9 +78,12 @@ const NEVER: u64 = u64::MAX;
 /// What a replica does in its view.
 #[derive(Debug)]
 enum Role {
-    Forming,
+    Forming(Silence),
     Leader(Box<Leader>),
     Follower(Follower),
+    Freezing(Freezing),
+    ViewChange(Box<ViewChange>),
+    Recovering(Box<Recovery>),
     Stopped,
 }
 
@@ -57,6 +92,8 @@ enum Role {
 pub struct Replica {
     config: ReplicaConfig,
     now: u64,
+    /// Unix time, for what the leader stamps on its batches.
+    wall_clock_ms: u64,
     view: View,
     /// Stored, not derived from the log (U4, B1).
     last_normal_view: View,
@@ -67,32 +104,27 @@ pub struct Replica {
     commit: OpNumber,
     applied: OpNumber,
     service: Service,
+    /// `disk`: last op of the log that is on disk.
+    durable: OpNumber,
+    stored: Stored,
+    donor: Donor,
+    /// No earlier life is remembered.
+    first_life: bool,
+    /// When each member last found the leader silent.
+    suspects: Vec<u64>,
+    /// View changes since the last view that began.
+    attempts: u32,
+    /// No question for the start of a view before this.
+    ask_view_at: u64,
+    /// [`Plant::B4`]: last request accepted of each session.
+    accepted: BTreeMap<u64, u64>,
+    payloads: Arena,
+    read_result: Vec<u8>,
     outbox: Outbox,
     counters: Counters,
 }
 
 impl Replica {
-    /// A replica without state that starts looking for its peers.
-    pub fn new(now: u64, config: ReplicaConfig) -> Result<Self, ReplicaConfigError> {
-        config.validate()?;
-        let mut replica = Self {
-            now,
-            view: View(0),
-            last_normal_view: View(0),
-            role: Role::Forming,
-            formation: Formation::new(now, &config),
-            log: Log::default(),
-            commit: OpNumber(0),
-            applied: OpNumber(0),
-            service: Service::new(config.client_sessions_max),
-            outbox: Outbox::default(),
-            counters: Counters::default(),
-            config,
-        };
-        replica.formation_tick();
-        Ok(replica)
-    }
-
     /// The next thing to do; `None` if there is nothing to do until the next input.
     ///
     /// Waiting requests become Prepares here, when all else is done: a driver that hands over a burst of
@@ -108,12 +140,21 @@ impl Replica {
     pub fn next_deadline(&self) -> Option<u64> {
         let role = match &self.role {
             Role::Stopped => return None,
-            Role::Forming => NEVER,
+            Role::Freezing(_) => NEVER,
+            Role::Forming(silence) => silence.deadline(),
             Role::Leader(leader) => leader.deadline(),
             Role::Follower(follower) => follower.deadline(),
+            Role::ViewChange(change) => change.deadline(),
+            Role::Recovering(recovery) => recovery.deadline(),
         };
-        let deadline = role.min(self.formation.deadline());
+        let deadline = role.min(self.formation.deadline()).min(self.donor.deadline());
         (deadline != NEVER).then_some(deadline)
+    }
+
+    /// Tells the time of day, once before each burst of inputs. Nothing but the expiry of keys depends on it,
+    /// and only the leader's counts.
+    pub fn set_wall_clock(&mut self, unix_ms: u64) {
+        self.wall_clock_ms = unix_ms;
     }
 
     /// Time passed. Calling it early or often does no harm.
@@ -123,10 +164,14 @@ impl Replica {
             return;
         }
         self.formation_tick();
+        self.donor_tick();
         match self.role {
+            Role::Forming(_) => self.suspicion_tick(),
             Role::Leader(_) => self.leader_tick(),
             Role::Follower(_) => self.follower_tick(),
-            Role::Forming | Role::Stopped => {}
+            Role::ViewChange(_) => self.view_change_tick(),
+            Role::Recovering(_) => self.recovery_tick(),
+            Role::Freezing(_) | Role::Stopped => {}
         }
     }
 
@@ -139,9 +184,11 @@ impl Replica {
             return;
         }
         match message {
-            PeerMessage::Hello { config_hash } => self.on_hello(from, incarnation, config_hash),
-            PeerMessage::Welcome { config_hash, incarnation: mine } => {
-                self.on_welcome(from, incarnation, config_hash, mine);
+            PeerMessage::Hello { config_hash, first_life } => {
+                self.on_hello(from, incarnation, config_hash, first_life);
+            }
+            PeerMessage::Welcome { config_hash, incarnation: mine, first_life } => {
+                self.on_welcome(from, incarnation, config_hash, mine, first_life);
             }
             PeerMessage::Refused { incarnation: mine, reason } => self.on_refused(from, mine, reason),
             // What follows is only for those who introduced themselves: a late message of an earlier life
@@ -149,6 +196,28 @@ impl Replica {
             _ if self.formation.incarnation(from) != Some(incarnation) => self.counters.ignored += 1,
             PeerMessage::NeedPrepares { view, have, upto } => self.on_need_prepares(from, view, have, upto),
             PeerMessage::Stable { view, op } => self.on_stable(from, view, op),
+            PeerMessage::Suspect { view } => self.on_suspect(from, view),
+            PeerMessage::StartViewChange { view } => self.on_start_view_change(from, view),
+            PeerMessage::DoViewChange { view, vote } => self.on_do_view_change(from, view, vote),
+            PeerMessage::StartView { view, start } => self.on_start_view(from, view, start),
+            PeerMessage::AskStartView { view } if view <= self.view => self.tell_start(from),
+            PeerMessage::AskStartView { view } => self.on_newer_view(now, view),
+            PeerMessage::Recovery { nonce, view } => self.on_recovery(from, nonce, view),
+            PeerMessage::RecoveryResponse { nonce, view, start } => {
+                self.on_recovery_response(from, nonce, view, start);
+            }
+            PeerMessage::AlsoRecovering { nonce } => self.on_also_recovering(from, nonce),
+            PeerMessage::GetState { view, after, upto } => self.on_get_state(from, view, after, upto),
+            PeerMessage::NewState { view, ordered_in, first, last, payload } => {
+                // A copy: the datagram's buffer is larger than the batch.
+                let payload = self.payloads.copy(&payload);
+                self.on_new_state(from, view, LogEntry { view: ordered_in, first, last, payload });
+            }
+            PeerMessage::StateGone { view, oldest } => self.on_state_gone(from, view, oldest),
+            PeerMessage::GetSnapshot { op, offset } => self.on_get_snapshot(from, op, offset),
+            PeerMessage::SnapshotChunk { op, total_bytes, offset, bytes } => {
+                self.on_snapshot_chunk(from, Chunk { op, total_bytes, offset, bytes });
+            }
         }
     }
 
@@ -189,9 +258,11 @@ impl Replica {
             view: self.view,
             last_normal_view: self.last_normal_view,
             role: match self.role {
-                Role::Forming => RoleName::Forming,
+                Role::Forming(_) => RoleName::Forming,
                 Role::Leader(_) => RoleName::Leader,
                 Role::Follower(_) => RoleName::Follower,
+                Role::Freezing(_) | Role::ViewChange(_) => RoleName::ViewChange,
+                Role::Recovering(_) => RoleName::Recovering,
                 Role::Stopped => RoleName::Stopped,
             },
             leader: self.leader(),
@@ -212,6 +283,31 @@ impl Replica {
         self.now = self.now.max(now);
     }
 
+    /// Whether a rule is broken on purpose.
+    fn planted(&self, plant: Plant) -> bool {
+        self.config.plants.has(plant)
+    }
+
+    /// The log, to look at.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    fn send_to_others(&mut self, message: &PeerMessage) {
+        for to in ReplicaSet::all(self.config.members).without(self.config.me).iter() {
+            self.outbox.send(to, message.clone());
+        }
+    }
+
+    /// Keeps the log within its bound. Whoever misses what is forgotten gets a snapshot.
+    fn shrink_log(&mut self) {
+        let bytes_max = self.config.log_bytes_max;
+        // What follows a snapshot that is being given away is kept for a while, but not at any price.
+        let kept = self.donor.keeps_after().unwrap_or(self.applied).min(self.applied);
+        self.log.shrink_to(bytes_max, kept);
+        self.log.shrink_to(2 * bytes_max, self.applied);
+    }
+
     /// Applies committed ops in order; a leader answers whoever waits for them.
     fn apply_committed(&mut self) {
         while self.applied < self.commit {
@@ -228,7 +324,8 @@ impl Replica {
     fn apply_batch(&mut self, batch: &LogEntry) -> Result<(), BatchFlaw> {
         let upto = batch.last.min(self.commit);
         let mut op = batch.first;
-        for entry in entries(&batch.payload) {
+        let (time_ms, entries) = batch::open(&batch.payload)?;
+        for entry in entries {
             let entry = entry?;
             if op > batch.last {
                 return Err(BatchFlaw::Count);
@@ -237,7 +334,7 @@ impl Replica {
                 break;
             }
             if op > self.applied {
-                let result = self.service.apply(op, entry);
+                let result = self.service.apply(op, time_ms, entry);
                 self.applied = op;
                 self.counters.ops_applied += 1;
                 if let Role::Leader(leader) = &mut self.role

@@ -17,7 +17,7 @@ use electrode::types::{OpNumber, ReplicaId, ReplicaSet};
 struct Progress {
     /// Introduced itself; before that it holds nothing and its gate is closed.
     known: bool,
-    /// Highest op acknowledged.
+    /// Highest op acknowledged in this view.
     acked: OpNumber,
     /// `acked` grew since `due` was set.
     progressed: bool,
@@ -39,10 +39,12 @@ pub(super) struct Resender {
     quiet_ns: u64,
     batches: usize,
     probe_batches: usize,
+    /// Last op with which the view began: whoever entered the view holds it.
+    inherited: OpNumber,
 }
 
 impl Resender {
-    pub(super) fn new(config: &ReplicaConfig) -> Self {
+    pub(super) fn new(config: &ReplicaConfig, inherited: OpNumber) -> Self {
         let peer = Progress {
             known: false,
             acked: OpNumber(0),
@@ -60,6 +62,7 @@ impl Resender {
             quiet_ns: config.repair_quiet_ns,
             batches: config.resend_batches,
             probe_batches: config.probe_batches,
+            inherited,
         }
     }
 
@@ -95,19 +98,9 @@ impl Resender {
         self.peers.iter().map(|peer| peer.due).min().unwrap_or(NEVER)
     }
 
-    /// Highest op that a member acknowledged.
-    pub(super) fn acked_by(&self, peer: ReplicaId) -> OpNumber {
-        self.peers[peer.index()].acked
-    }
-
     /// Everybody holds this op and all before it.
     pub(super) fn acked_by_all(&self) -> OpNumber {
         self.others().map(|peer| self.peers[peer.index()].acked).min().unwrap_or(OpNumber(u64::MAX))
-    }
-
-    /// Members that have not acknowledged `op`.
-    pub(super) fn behind(&self, op: OpNumber) -> ReplicaSet {
-        self.others().filter(|peer| self.peers[peer.index()].acked < op).collect()
     }
 
     /// Sends again to those whose time has come. Returns the number of batches sent.
@@ -125,7 +118,7 @@ impl Resender {
             }
             let silent = peer.interval_ns > self.interval_ns;
             *batches = if silent { self.probe_batches } else { self.batches };
-            *next = peer.acked.next().max(log.first_op());
+            *next = peer.acked.max(self.inherited).next().max(log.first_op());
             peer.interval_ns = (peer.interval_ns * 2).min(self.interval_max_ns);
             peer.due = now + peer.interval_ns;
         }

@@ -135,7 +135,8 @@ fn a_malformed_batch_stops_the_replica() {
         (good.slice(..good.len() - 1), 2, "malformed"),
         (good.clone(), 3, "number of entries"),
         (good.clone(), 1, "number of entries"),
-        (Bytes::new(), 1, "number of entries"),
+        (payload(&[]), 1, "number of entries"),
+        (Bytes::new(), 1, "needs 8 bytes"),
     ];
     for (payload, last, text) in flaws {
         let mut replica = following(3);
@@ -165,25 +166,42 @@ fn what_everybody_holds_is_forgotten_once_applied() {
 }
 
 #[test]
-fn too_far_behind_is_the_end_but_only_if_it_is_true() {
-    let refused =
-        PeerMessage::Refused { incarnation: life(1), reason: Refusal::LogTruncated { oldest: op(3) } };
-    // The kernel's log held what was missing: handed over by the next tick.
-    let mut replica = following(3);
-    replica.on_gap(0, op(0), op(5));
-    replica.on_peer_message(0, id(0), life(0), refused.clone());
-    log(&mut replica, 0, 1, 0);
-    log(&mut replica, 0, 2, 0);
-    replica.on_tick(5 * MS);
-    assert_eq!(questions(&drain(&mut replica)), [(0, 5), (2, 5)]);
-
+fn too_far_behind_a_follower_takes_a_snapshot() {
+    let gone = PeerMessage::StateGone { view: View(0), oldest: op(3) };
     let mut replica = following(3);
     replica.on_gap(0, op(0), op(5));
     drain(&mut replica);
-    replica.on_peer_message(0, id(2), life(2), refused.clone());
-    replica.on_peer_message(0, id(0), life(0), refused);
-    assert_eq!(drain(&mut replica), []);
-    replica.on_tick(5 * MS);
-    let [Action::Fatal(fatal)] = &drain(&mut replica)[..] else { panic!() };
-    assert!(fatal.to_string().contains("state transfer is not implemented yet"), "{fatal}");
+    replica.on_peer_message(0, id(2), life(2), gone.clone());
+    assert_eq!(drain(&mut replica), [], "only the leader can say so");
+    replica.on_peer_message(0, id(0), life(0), gone);
+    let asked = Action::Send { to: id(0), message: PeerMessage::GetSnapshot { op: op(0), offset: 0 } };
+    assert_eq!(drain(&mut replica), [asked]);
+
+    let mut donor = leading(3);
+    for client in 1..=3 {
+        ask(&mut donor, 0, client, 1, &set("v"));
+        drain(&mut donor);
+    }
+    donor.on_quorum(0, op(3));
+    let bytes = donor.service.snapshot(op(3)).encode();
+    let total_bytes = bytes.len() as u64;
+    let part = |from: usize, to: usize| {
+        let (offset, bytes) = (from as u64, bytes.slice(from..to));
+        PeerMessage::SnapshotChunk { op: op(3), total_bytes, offset, bytes }
+    };
+    replica.on_peer_message(0, id(0), life(0), part(0, 50));
+    replica.on_peer_message(0, id(0), life(0), part(50, bytes.len()));
+    assert_eq!(drain(&mut replica), [Action::Freeze]);
+    replica.on_frozen(0, 0);
+    let actions = drain(&mut replica);
+    let open = actions.iter().find(|action| matches!(action, Action::OpenGate { .. }));
+    let expected = Action::OpenGate {
+        role: GateRole::Follow,
+        view: View(0),
+        leader: id(0),
+        last_op: op(3),
+        commit: op(3),
+    };
+    assert_eq!(open, Some(&expected));
+    assert_eq!(replica.status().digest, donor.status().digest);
 }

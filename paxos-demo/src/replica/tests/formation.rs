@@ -7,11 +7,11 @@ fn send(to: u8, message: PeerMessage) -> Action {
 }
 
 fn hello_to(to: u8) -> Action {
-    send(to, PeerMessage::Hello { config_hash: HASH })
+    send(to, PeerMessage::Hello { config_hash: HASH, first_life: true })
 }
 
 fn welcome_to(to: u8) -> Action {
-    send(to, PeerMessage::Welcome { config_hash: HASH, incarnation: life(to) })
+    send(to, PeerMessage::Welcome { config_hash: HASH, incarnation: life(to), first_life: true })
 }
 
 fn expect(peer: u8) -> Action {
@@ -20,6 +20,11 @@ fn expect(peer: u8) -> Action {
 
 fn open(role: GateRole) -> Action {
     Action::OpenGate { role, view: View(0), leader: id(0), last_op: op(0), commit: op(0) }
+}
+
+/// D3: before the gate opens.
+fn remember() -> Action {
+    Action::SaveState { view: View(0), last_normal_view: View(0) }
 }
 
 fn refused(replica: &mut Replica, by: u8, reason: Refusal) -> Vec<Action> {
@@ -36,7 +41,7 @@ fn fatal(actions: &[Action]) -> String {
 /// The member welcomes this life.
 fn welcomed(replica: &mut Replica, now: u64, by: u8) {
     let incarnation = replica.config().incarnation;
-    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation };
+    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation, first_life: true };
     replica.on_peer_message(now, id(by), life(by), welcome);
 }
 
@@ -51,7 +56,7 @@ fn a_leader_opens_when_everybody_is_there() {
     assert_eq!(drain(&mut replica), [expect(1), welcome_to(1)]);
     assert!(!replica.is_leading(), "who says Hello may remember an earlier life");
     welcomed(&mut replica, 0, 1);
-    assert_eq!(drain(&mut replica), [open(GateRole::Lead)]);
+    assert_eq!(drain(&mut replica), [remember(), open(GateRole::Lead)]);
 }
 
 #[test]
@@ -77,34 +82,36 @@ fn a_follower_opens_when_it_knows_its_leader() {
     drain(&mut replica);
     hello(&mut replica, 0, 2);
     assert_eq!(drain(&mut replica), [expect(2), welcome_to(2)]);
-    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(1) };
+    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(1), first_life: true };
     replica.on_peer_message(0, id(0), life(0), welcome);
-    assert_eq!(drain(&mut replica), [expect(0), open(GateRole::Follow)]);
+    assert_eq!(drain(&mut replica), [expect(0), remember(), open(GateRole::Follow)]);
 }
 
 #[test]
 fn hellos_are_repeated_until_welcomed_and_ever_more_rarely() {
     let mut replica = Replica::new(0, config(1, 3)).unwrap();
     drain(&mut replica);
-    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(1) };
+    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(1), first_life: true };
     replica.on_peer_message(0, id(2), life(2), welcome.clone());
     drain(&mut replica);
     let mut at = 0;
-    for wait in [20, 40, 80, 160, 320, 640, 1000, 1000] {
+    for wait in [20, 40, 80, 160, 320, 640, 1000] {
         at += wait * MS;
         assert_eq!(replica.next_deadline(), Some(at));
         replica.on_tick(at);
         assert_eq!(drain(&mut replica), [hello_to(0)]);
     }
     replica.on_peer_message(at, id(0), life(0), welcome);
-    assert_eq!(replica.next_deadline(), None);
+    drain(&mut replica);
+    let silence = at + replica.config().leader_timeout_ns;
+    assert_eq!(replica.next_deadline(), Some(silence));
 }
 
 #[test]
 fn a_welcome_to_an_earlier_life_is_not_for_this_one() {
     let mut replica = Replica::new(0, config(1, 3)).unwrap();
     drain(&mut replica);
-    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(1) - 1 };
+    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(1) - 1, first_life: true };
     replica.on_peer_message(0, id(0), life(0), welcome);
     let reason = Refusal::Restarted { known: 3 };
     let refused = PeerMessage::Refused { incarnation: life(1) - 1, reason };
@@ -116,7 +123,7 @@ fn a_welcome_to_an_earlier_life_is_not_for_this_one() {
 fn a_restarted_follower_is_turned_away_and_stops() {
     let mut leader = leading(3);
     let (old, new) = (life(1), life(1) + 5);
-    leader.on_peer_message(0, id(1), new, PeerMessage::Hello { config_hash: HASH });
+    leader.on_peer_message(0, id(1), new, PeerMessage::Hello { config_hash: HASH, first_life: true });
     let warning = Warning::PeerRestarted { peer: id(1), known: old, now: new };
     let reason = Refusal::Restarted { known: old };
     let refusal = PeerMessage::Refused { incarnation: new, reason };
@@ -126,10 +133,7 @@ fn a_restarted_follower_is_turned_away_and_stops() {
     drain(&mut restarted);
     restarted.on_peer_message(0, id(0), life(0), refusal);
     let text = fatal(&drain(&mut restarted));
-    assert!(
-        text.contains("turned away by replica 0") && text.contains("recovery is not implemented"),
-        "{text}"
-    );
+    assert!(text.contains("turned away by replica 0") && text.contains("data directory was lost"), "{text}");
 }
 
 /// A late Hello of the leader made it follow before it was turned away.
@@ -143,7 +147,7 @@ fn a_restarted_follower_stops_even_after_it_opened() {
 fn a_restarted_leader_is_turned_away_and_stops() {
     let mut follower = following(3);
     let new = life(0) + 5;
-    follower.on_peer_message(0, id(0), new, PeerMessage::Hello { config_hash: HASH });
+    follower.on_peer_message(0, id(0), new, PeerMessage::Hello { config_hash: HASH, first_life: true });
     let reason = Refusal::Restarted { known: life(0) };
     let refusal = send(0, PeerMessage::Refused { incarnation: new, reason });
     assert_eq!(drain(&mut follower)[1..], [refusal]);
@@ -160,7 +164,7 @@ fn a_restart_before_anything_was_acknowledged_costs_nothing() {
     let mut leader = Replica::new(0, config(0, 5)).unwrap();
     hello(&mut leader, 0, 1);
     drain(&mut leader);
-    let hello = PeerMessage::Hello { config_hash: HASH };
+    let hello = PeerMessage::Hello { config_hash: HASH, first_life: true };
     leader.on_peer_message(0, id(1), life(1) + 1, hello.clone());
     let expected = Action::ExpectIncarnation { peer: id(1), incarnation: life(1) + 1 };
     assert_eq!(drain(&mut leader)[0], expected);
@@ -180,7 +184,7 @@ fn a_restart_before_anything_was_acknowledged_costs_nothing() {
 #[test]
 fn another_configuration_is_turned_away_with_both_hashes() {
     let mut leader = leading(3);
-    let hello = PeerMessage::Hello { config_hash: 0xbad };
+    let hello = PeerMessage::Hello { config_hash: 0xbad, first_life: true };
     for warnings in [1, 0] {
         leader.on_peer_message(0, id(1), life(1), hello.clone());
         let actions = drain(&mut leader);

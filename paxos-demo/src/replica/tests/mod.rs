@@ -6,7 +6,7 @@ mod leader;
 mod resend;
 
 use super::*;
-use crate::batch::BatchEntry;
+use crate::batch::{self, BatchEntry};
 use crate::message::{ClientRequest, Packet};
 use crate::peer::Refusal;
 use crate::state_machine::Command;
@@ -43,7 +43,12 @@ fn drain(replica: &mut Replica) -> Vec<Action> {
 }
 
 fn hello(replica: &mut Replica, now: u64, from: u8) {
-    replica.on_peer_message(now, id(from), life(from), PeerMessage::Hello { config_hash: HASH });
+    replica.on_peer_message(
+        now,
+        id(from),
+        life(from),
+        PeerMessage::Hello { config_hash: HASH, first_life: true },
+    );
 }
 
 /// A leader that knows everybody.
@@ -52,7 +57,7 @@ fn leading_with(config: ReplicaConfig) -> Replica {
     let mut replica = Replica::new(0, config).unwrap();
     for peer in 1..members {
         hello(&mut replica, 0, peer);
-        let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(0) };
+        let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(0), first_life: true };
         replica.on_peer_message(0, id(peer), life(peer), welcome);
     }
     assert!(replica.is_leading());
@@ -97,6 +102,7 @@ fn ask(replica: &mut Replica, now: u64, client: u64, request: u64, command: &[u8
 /// The payload of one Prepare.
 fn payload(entries: &[(u64, u64, &[u8])]) -> Bytes {
     let mut bytes = Vec::new();
+    batch::encode_header(0, &mut bytes);
     for (client, request, command) in entries {
         BatchEntry { client: *client, request: *request, command }.encode(&mut bytes);
     }
@@ -152,7 +158,7 @@ fn messages_of_strangers_are_ignored() {
     let mut replica = leading(3);
     let ignored = replica.status().counters.ignored;
     for (from, incarnation) in [(3, 1), (200, 1), (0, life(0)), (1, 0)] {
-        let hello = PeerMessage::Hello { config_hash: HASH };
+        let hello = PeerMessage::Hello { config_hash: HASH, first_life: true };
         replica.on_peer_message(0, id(from), incarnation, hello);
     }
     // Known, but not in this incarnation.

@@ -1,0 +1,76 @@
+//! Linearizable reads without an entry in the log (L9).
+//!
+//! A read waits for the first op that was sent after it arrived. When that op has its quorum, this replica was
+//! still the leader after the read arrived, and everything that was committed before is applied: reading then
+//! gives the newest value. All reads that wait share one op; if no write comes along, it is a barrier, an op
+//! that does nothing. An ack of anything sent earlier proves nothing.
+
+use super::{Replica, Role};
+use crate::batch::BatchEntry;
+use crate::message::{ClientReply, ClientRequest, ReplyStatus};
+use bytes::Bytes;
+use electrode::types::OpNumber;
+use std::net::SocketAddr;
+
+/// A read that waits for its proof.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// The op that proves it.
+    needs: OpNumber,
+    to: SocketAddr,
+    client: u64,
+    request: u64,
+    command: Bytes,
+}
+
+impl Replica {
+    /// A read arrived at the leader.
+    pub(super) fn lead_read(&mut self, to: SocketAddr, request: ClientRequest<'_>) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        if leader.reads.len() as u64 >= self.config.window_ops {
+            self.counters.requests_try_again += 1;
+            return self.answer(to, request, ReplyStatus::TryAgain);
+        }
+        self.counters.reads += 1;
+        let command = self.payloads.copy(request.command);
+        let (client, request) = (request.client, request.request);
+        leader.reads.push_back(Read { needs: self.log.last_op().next(), to, client, request, command });
+    }
+
+    /// Queues an op that does nothing, if reads wait and nothing else would prove them.
+    pub(super) fn barrier_for_reads(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let waits = leader.reads.back().is_some_and(|read| read.needs > self.log.last_op());
+        let room = leader.rounds.len() < self.config.pipeline_batches;
+        if waits && room && leader.batcher.queued_ops() == 0 {
+            self.prepare_barrier();
+        }
+    }
+
+    /// Queues an op that does nothing.
+    pub(super) fn prepare_barrier(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        self.counters.barriers += 1;
+        leader.batcher.push(BatchEntry::NO_OP);
+    }
+
+    /// Answers the reads whose op is committed and applied.
+    pub(super) fn answer_reads(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        while leader.reads.front().is_some_and(|read| read.needs <= self.applied)
+            && let Some(read) = leader.reads.pop_front()
+        {
+            self.read_result.clear();
+            self.service.read(&read.command, &mut self.read_result);
+            let reply = ClientReply {
+                status: ReplyStatus::Ok,
+                leader: self.config.me,
+                view: self.view,
+                client: read.client,
+                request: read.request,
+                result: &self.read_result,
+            };
+            self.outbox.reply(read.to, &reply);
+        }
+    }
+}
