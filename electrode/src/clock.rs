@@ -12,6 +12,9 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// The time of day at which virtual time begins: as good as any.
+const VIRTUAL_EPOCH_MS: u64 = 1_700_000_000_000;
+
 /// What an endpoint takes for the time.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
@@ -28,6 +31,17 @@ impl Clock {
         match self {
             Self::Monotonic => monotonic_ns(),
             Self::Virtual(now) => now.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The time of day in milliseconds since 1970; a clock before that is a clock that was not set.
+    pub fn unix_ms(&self) -> u64 {
+        match self {
+            Self::Monotonic => {
+                let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+                since.map_or(0, |since| since.as_millis() as u64)
+            }
+            Self::Virtual(_) => VIRTUAL_EPOCH_MS + self.now_ns() / 1_000_000,
         }
     }
 }

@@ -37,6 +37,34 @@ pub enum Command {
     Bench(BenchArgs),
     /// Run five replicas, check every answer, show eBPF beside kernel UDP.
     Demo(DemoArgs),
+    /// Run groups in virtual time under every fault, by seed; exits 1 if a rule is broken.
+    Simulate(SimulateArgs),
+}
+
+/// `simulate`.
+#[derive(Clone, Debug, Args)]
+pub struct SimulateArgs {
+    /// How many seeds.
+    #[arg(long, default_value_t = 2000, value_name = "N")]
+    pub seeds: u64,
+    /// The first of them.
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Breaks one rule on purpose; `list` names them.
+    #[arg(long, value_name = "BUG")]
+    pub plant: Option<String>,
+    /// Replicas of each group; each seed draws 3 or 5 otherwise.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub replicas: Option<u8>,
+    /// Durability; each seed draws one otherwise.
+    #[arg(long, value_enum)]
+    pub durability: Option<Durability>,
+    /// Shows the whole trace of a violation, or of a single seed.
+    #[arg(long)]
+    pub trace: bool,
+    /// Seeds at a time; as many as there are CPUs otherwise.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
 }
 
 /// How packets are sent and handled.

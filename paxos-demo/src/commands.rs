@@ -10,7 +10,7 @@ use crate::config::{ClusterConfig, ConfigError};
 use crate::serve::{self, ServeError};
 use crate::session::Group;
 use crate::stop::Stop;
-use crate::{bench, demo};
+use crate::{bench, demo, simulate};
 
 /// How long `client status` waits for each replica.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -33,6 +33,9 @@ pub enum CommandError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// `simulate`.
+    #[error(transparent)]
+    Simulate(#[from] simulate::SimulateError),
     /// A namespace.
     #[error(transparent)]
     Netns(#[from] electrode::fabric::FabricError),
@@ -56,6 +59,7 @@ pub fn run(command: Command) -> Result<u8, CommandError> {
     let on_signals = || Stop::on_signals().map_err(system("handle signals"));
     match command {
         Command::Replica(args) => serve::run_replica(&args)?,
+        Command::Simulate(args) => return Ok(simulate::simulate(&args)?),
         Command::Client(args) => return client(&args),
         Command::Cluster(args) => supervise::run(args, &on_signals()?)?,
         Command::Bench(args) => return Ok(bench::run(&args, &on_signals()?)?),

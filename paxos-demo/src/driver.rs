@@ -87,6 +87,13 @@ pub trait Observer: Send {
 }
 
 impl Inbox {
+    /// Tells the operator; where somebody observes, there is none.
+    fn warn(&self, warning: &str) {
+        if self.observer.is_none() {
+            eprintln!("warning: {warning}");
+        }
+    }
+
     fn take(&mut self, replica: &mut Replica, now: u64, event: &Event<'_>) {
         if let Some(observer) = &mut self.observer {
             observer.event(event);
@@ -117,10 +124,10 @@ impl Inbox {
                 if now.saturating_sub(self.warned_at) >= WARN_EVERY_NS =>
             {
                 self.warned_at = now;
-                eprintln!(
-                    "warning: {from} has another configuration (hash {config_hash:#018x}): not heard; give \
-                     every member the same cluster.toml"
-                );
+                self.warn(&format!(
+                    "{from} has another configuration (hash {config_hash:#018x}): not heard; give every member \
+                     the same cluster.toml"
+                ));
             }
             _ => {}
         }
@@ -201,7 +208,7 @@ impl Driver {
 
     fn poll(&mut self) -> Result<usize, DriverError> {
         let now = self.endpoint.now_ns();
-        self.replica.set_wall_clock(unix_ms());
+        self.replica.set_wall_clock(self.endpoint.unix_ms());
         let Self { endpoint, replica, inbox, .. } = self;
         let events =
             endpoint.elec_poll_message(POLL_BUDGET, &mut |event| inbox.take(replica, now, &event))?;
@@ -278,8 +285,8 @@ impl Driver {
                     self.storage.save_state(view, last_normal_view)?;
                 }
                 Action::LogAppend(entry) => self.storage.append(&entry)?,
-                Action::InstallLog { keep, snapshot, entries } => {
-                    self.storage.install(keep, snapshot, &entries)?;
+                Action::InstallLog { view, keep, snapshot, entries } => {
+                    self.storage.install(view, keep, snapshot, &entries)?;
                 }
                 Action::StoreSnapshot { op, bytes } => self.storage.snapshot(op, bytes)?,
                 Action::Acknowledge { op } => self.endpoint.acknowledge(op)?,
@@ -287,7 +294,7 @@ impl Driver {
                 Action::ExpectIncarnation { peer, incarnation } => {
                     self.endpoint.expect_incarnation(peer, incarnation);
                 }
-                Action::Warn(warning) => eprintln!("warning: {warning}"),
+                Action::Warn(warning) => self.inbox.warn(&warning.to_string()),
                 Action::Fatal(fatal) => {
                     // What is queued tells the others why.
                     self.endpoint.flush()?;
@@ -406,10 +413,4 @@ impl Driver {
         };
         (!timeout.is_zero()).then_some((timeout, patience))
     }
-}
-
-/// The time of day; a clock before 1970 is a clock that was not set.
-fn unix_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }

@@ -29,6 +29,7 @@ pub mod resp;
 pub mod serve;
 pub mod service;
 pub mod session;
+pub mod simulate;
 pub mod snapshot;
 pub mod state_machine;
 pub mod status;

@@ -38,7 +38,7 @@ pub const REQUEST_HEADER_BYTES: usize = size_of::<RequestHeader>();
 pub const REPLY_HEADER_BYTES: usize = size_of::<ReplyHeader>();
 
 /// Room that a message between replicas takes beside the batch or the bytes that it carries.
-pub const PEER_MESSAGE_ROOM: usize = 48;
+pub const PEER_MESSAGE_ROOM: usize = 44;
 /// Most that a command travels behind: as the only entry of a batch in a message between replicas. A reply's
 /// header is smaller, so whatever can be stored can be read back.
 pub const TRAVEL_BYTES: usize =

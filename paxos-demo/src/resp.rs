@@ -1,39 +1,53 @@
-//! Redis clients (RESP2) of the group: any replica serves, each connection is a client session of its own.
+//! Redis clients (RESP2 and RESP3) of the group: any replica serves, each connection is a client session of
+//! its own.
 //!
 //! It runs on a thread of its own and talks to the group over UDP like any client, so the replica's loop
-//! knows nothing of it. Requests of one connection are executed one after the other, in order, however many
-//! the client has sent ahead.
+//! knows nothing of it, and no client can stop it. Requests of one connection are executed in order, and
+//! together as far as they are there.
 //!
 //! | file | |
 //! |---|---|
 //! | [`wire`] | bytes to arguments, replies to bytes; bounded |
-//! | [`command`] | what a request means, errors as Redis words them |
+//! | [`connection`] | one client's bytes, requests and limits |
+//! | [`local`] | what is answered without the group |
+//! | [`command`], `options` | what a request means to the group, errors as Redis words them |
+//! | [`pipeline`] | what was sent ahead, in few datagrams |
 //! | [`remote`] | the session of one connection with the group |
 
 pub mod command;
+pub mod connection;
+pub mod local;
+mod options;
+pub mod pipeline;
 pub mod remote;
 pub mod wire;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use self::command::{Answer, Connection};
+use self::connection::Connection;
+use self::local::{Client, Shared};
+use self::pipeline::Pipeline;
 use self::remote::Remote;
 use crate::session::Group;
 
-/// Connections at a time. Each holds two descriptors and at most [`wire::REQUEST_BYTES_MAX`] of input.
+/// Connections at a time. Each holds two descriptors and some 50 KiB at most, without long requests.
 pub const CONNECTIONS_MAX: usize = 256;
-/// Replies gathered before they are written, when a client has sent many requests ahead.
-const OUTPUT_BYTES: usize = 16 * 1024;
+/// What all connections together may hold of long requests that have not arrived as a whole.
+pub const INPUT_BYTES_MAX: usize = 32 << 20;
 /// Pause after a failed accept: without descriptors it fails again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// After so much silence a client is asked (by TCP) whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(300);
 
 /// The front-end of one replica; dropping it closes all connections.
 #[derive(Debug)]
@@ -84,7 +98,16 @@ impl Drop for Server {
 
 async fn accept(listener: std::net::TcpListener, group: Group, target: usize) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let group = Arc::new(group);
+    let server = Context {
+        group: Arc::new(group),
+        budget: connection::budget(INPUT_BYTES_MAX),
+        shared: Arc::new(Shared {
+            clients: AtomicUsize::new(0),
+            started: Instant::now(),
+            replica: target,
+            port: listener.local_addr()?.port(),
+        }),
+    };
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut number = 0;
     loop {
@@ -95,7 +118,7 @@ async fn accept(listener: std::net::TcpListener, group: Group, target: usize) ->
         number += 1;
         match Arc::clone(&slots).try_acquire_owned() {
             Ok(slot) => {
-                tokio::spawn(serve(stream, Arc::clone(&group), target, number, slot));
+                tokio::spawn(serve(stream, server.clone(), number, slot));
             }
             Err(_) => {
                 // A few bytes into an empty buffer: this does not block.
@@ -105,15 +128,19 @@ async fn accept(listener: std::net::TcpListener, group: Group, target: usize) ->
     }
 }
 
-async fn serve(
-    mut stream: TcpStream,
+/// What a connection needs of its server.
+#[derive(Clone)]
+struct Context {
     group: Arc<Group>,
-    target: usize,
-    number: u64,
-    _slot: OwnedSemaphorePermit,
-) {
+    budget: Arc<Semaphore>,
+    shared: Arc<Shared>,
+}
+
+async fn serve(mut stream: TcpStream, server: Context, number: u64, _slot: OwnedSemaphorePermit) {
     let _ = stream.set_nodelay(true);
-    let remote = match Remote::open(group, target).await {
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+    let Context { group, budget, shared } = server;
+    let remote = match Remote::open(group, shared.replica).await {
         Ok(remote) => remote,
         Err(error) => {
             let text = format!("-ERR cannot reach the group: {error}\r\n");
@@ -121,48 +148,9 @@ async fn serve(
             return;
         }
     };
+    shared.clients.fetch_add(1, Ordering::Relaxed);
+    let client = Client::new(Arc::clone(&shared), number);
     // A client that goes away, whenever it does, is no error.
-    let _ = converse(&mut stream, Connection::new(remote, number)).await;
-}
-
-async fn converse(stream: &mut TcpStream, mut connection: Connection) -> io::Result<()> {
-    let mut input = Vec::new();
-    let mut output = Vec::new();
-    loop {
-        let mut taken = 0;
-        loop {
-            match wire::next_request(&input[taken..]) {
-                Ok(Some((arguments, length))) => {
-                    taken += length;
-                    // An empty line or array asks for nothing.
-                    if arguments.is_empty() {
-                        continue;
-                    }
-                    let answer = connection.execute(&arguments).await;
-                    wire::write_reply(&answer.reply(), &mut output);
-                    if matches!(answer, Answer::Quit) {
-                        return stream.write_all(&output).await;
-                    }
-                    if output.len() >= OUTPUT_BYTES {
-                        stream.write_all(&output).await?;
-                        output.clear();
-                    }
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    let text = format!("ERR Protocol error: {error}");
-                    wire::write_reply(&wire::Reply::Error(text), &mut output);
-                    return stream.write_all(&output).await;
-                }
-            }
-        }
-        input.drain(..taken);
-        if !output.is_empty() {
-            stream.write_all(&output).await?;
-            output.clear();
-        }
-        if stream.read_buf(&mut input).await? == 0 {
-            return Ok(());
-        }
-    }
+    let _ = Connection::new(stream, client, Pipeline::new(remote), budget).serve().await;
+    shared.clients.fetch_sub(1, Ordering::Relaxed);
 }

@@ -177,6 +177,7 @@ fn replica_config(config: &ClusterConfig, me: ReplicaId, incarnation: u32) -> Re
     replica.commit_notice_delay_ns = timeouts.commit_notice_delay_ms * MS;
     replica.heartbeat_ns = timeouts.heartbeat_interval_ms * MS;
     replica.leader_timeout_ns = timeouts.leader_timeout_ms * MS;
+    replica.step_down_ns = 2 * timeouts.leader_timeout_ms * MS;
     replica.view_change_timeout_ns = timeouts.leader_timeout_ms * MS;
     replica.formation_timeout_ns = (10 * timeouts.leader_timeout_ms).max(3000) * MS;
     replica.durable = config.durability == Durability::Disk;

@@ -5,6 +5,9 @@
 //! elsewhere when an answer says who leads. All copies carry the same number, so however many arrive, the
 //! command is executed once. When the client gives up it cannot know whether the command was executed: the
 //! session ends there ([`Session::renew`] starts another), for a late copy must not meet a reused number.
+//!
+//! Reads ([`Command::is_read`]) change nothing, so none of this matters to them: they may be executed any
+//! number of times, take no number from the writes ([`READ`]), and one without an answer has not been applied.
 
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
@@ -17,6 +20,10 @@ use zerocopy::IntoBytes;
 
 use crate::config::ClusterConfig;
 use crate::message::{self, ClientReply, ClientRequest, Packet, ReplyStatus};
+use crate::state_machine::Command;
+
+/// Set in the numbers of reads, which are counted apart from writes: the group does not remember them.
+pub const READ: u64 = 1 << 63;
 
 /// What a client knows of the group.
 #[derive(Clone, Debug)]
@@ -138,10 +145,10 @@ pub fn random_id() -> u64 {
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// Nothing was applied: every copy was turned down.
-    #[error("the group turned the request down: {reason}; nothing was applied, try again")]
+    /// Nothing was applied: every copy was turned down, or it was a read.
+    #[error("the group did not take the request: {reason}; nothing was applied, try again")]
     TryAgain {
-        /// What the replicas said.
+        /// What the replicas said, if they said something.
         reason: &'static str,
     },
     /// Nobody answered in time: whether it was applied is not known.
@@ -180,6 +187,10 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Session {
     id: u64,
+    /// Writes and reads begun so far.
+    writes: u64,
+    reads: u64,
+    /// Number of the request under way.
     request: u64,
     busy: bool,
     target: usize,
@@ -206,6 +217,8 @@ impl Session {
         let now = Instant::now();
         Self {
             id,
+            writes: 0,
+            reads: 0,
             request: 0,
             busy: false,
             target,
@@ -267,7 +280,13 @@ impl Session {
     pub fn begin(&mut self, group: &Group, command: &[u8], now: Instant) {
         assert!(!self.busy, "one request at a time");
         assert!(group.check(command).is_ok(), "the command was checked");
-        self.request += 1;
+        self.request = if Command::parse(command).is_ok_and(|command| command.is_read()) {
+            self.reads += 1;
+            READ | self.reads
+        } else {
+            self.writes += 1;
+            self.writes
+        };
         let request = ClientRequest { client: self.id, request: self.request, command };
         group.encode_request(&request, &mut self.packet);
         self.busy = true;
@@ -312,6 +331,10 @@ impl Session {
                 Step::Failed(RequestError::Refused)
             }
             ReplyStatus::SessionUnknown => {
+                if self.is_read() {
+                    self.turn_down("it does not know the session");
+                    return Step::Wait(self.resend_at);
+                }
                 self.renew();
                 Step::Failed(RequestError::SessionLost)
             }
@@ -327,12 +350,17 @@ impl Session {
         if waited >= group.timeout {
             // Turned down as often as sent: no copy is left that could still be applied. (A copy that the
             // network made would belong to a session that has ended.)
-            let error = if self.turned_down >= self.sends {
+            let nothing_was_done = self.turned_down >= self.sends || self.is_read();
+            let error = if nothing_was_done {
                 RequestError::TryAgain { reason: self.reason }
             } else {
                 RequestError::Unknown { waited_ms: waited.as_millis() as u64, sends: self.sends }
             };
-            self.renew();
+            if self.is_read() {
+                self.busy = false;
+            } else {
+                self.renew();
+            }
             return Step::Failed(error);
         }
         // Silence: the believed leader may be gone. Every other copy goes elsewhere, and whoever gets it
@@ -341,6 +369,11 @@ impl Session {
             self.target = (self.target + 1) % group.members.len();
         }
         self.send(group, now)
+    }
+
+    /// Whether the request under way is a read.
+    fn is_read(&self) -> bool {
+        self.request & READ != 0
     }
 
     fn turn_down(&mut self, reason: &'static str) {
@@ -362,7 +395,7 @@ impl Session {
     /// Ends the session and starts another, when the fate of a request is open.
     pub fn renew(&mut self) {
         self.id = random_id();
-        self.request = 0;
+        (self.writes, self.reads, self.request) = (0, 0, 0);
         self.busy = false;
     }
 }

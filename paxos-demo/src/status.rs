@@ -95,6 +95,8 @@ pub struct Counters {
     pub batches_logged: u64,
     /// Views that this replica left for a higher one.
     pub view_changes: u64,
+    /// Views that this replica gave up as their leader, for want of a quorum.
+    pub steps_down: u64,
     /// Recoveries that came to an end.
     pub recoveries: u64,
     /// Snapshots taken over because the leader's log began too late.

@@ -99,9 +99,12 @@ fn a_client_reads_its_writes_and_a_dead_group_is_an_error() {
     assert_eq!((output.status.code(), stdout(&output).lines().count()), (Some(0), 3));
     assert!(stdout(&output).contains("Leader in view 0"));
     (0..3).for_each(|id| cluster.kill(id).unwrap());
-    let output = client(&["get", "k"]);
+    let output = client(&["put", "k", "w"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("may have been applied or not"), "{}", stderr(&output));
+    let output = client(&["get", "k"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("nothing was applied"), "{}", stderr(&output));
     assert_eq!(client(&["status"]).status.code(), Some(1));
 }
 

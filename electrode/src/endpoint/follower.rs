@@ -171,6 +171,11 @@ impl LastBatch {
         *self = Self { view, round_tag, leader_epoch };
     }
 
+    /// Whether a batch of this view was logged.
+    pub fn is_of(&self, view: View) -> bool {
+        self.view == view && self.leader_epoch != Epoch(0)
+    }
+
     pub fn batch(&self, op: OpNumber) -> Batch {
         Batch {
             view: self.view,

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::Plants;
 use crate::abi::{self, Header};
 use crate::backend::FastPath;
 use crate::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
@@ -112,12 +113,12 @@ impl Leader {
         std::mem::take(&mut self.ack_arrived)
     }
 
-    /// L4: recounts, and takes the rounds that are complete. `single`: [`super::Plants::single_vote_commits`].
+    /// L4: recounts, and takes the rounds that are complete. Plants: none but in a simulation.
     pub fn recount(
         &mut self,
         path: &dyn FastPath,
         members: usize,
-        single: bool,
+        plants: Plants,
         mut done: impl FnMut(Completed),
     ) {
         if self.rounds.is_empty() {
@@ -129,7 +130,11 @@ impl Leader {
         }
         while let Some(InFlight { round, .. }) = self.rounds.front() {
             let holders = round.voters.iter().filter(|p| acked[p.index()] >= round.last).count();
-            let threshold = if single { 1 } else { round.threshold as usize };
+            let threshold = if plants.single_vote_commits { 1 } else { round.threshold as usize };
+            let holders = match plants.count_by_bits {
+                true => holders.max(path.votes(self.epoch, round.last).len()),
+                false => holders,
+            };
             if round.independent || holders < threshold {
                 break;
             }
@@ -218,7 +223,7 @@ mod tests {
 
     fn completed(leader: &mut Leader) -> Vec<u64> {
         let mut ops = vec![];
-        leader.recount(&Udp { multicast: None }, 5, false, |c| ops.push(c.last.0));
+        leader.recount(&Udp { multicast: None }, 5, Plants::default(), |c| ops.push(c.last.0));
         ops
     }
 

@@ -112,6 +112,8 @@ pub struct Plants {
     pub append_beside_kernel: bool,
     /// A6, L4: one vote completes a round.
     pub single_vote_commits: bool,
+    /// A8, L4: rounds are counted by their bits, not by the maxima.
+    pub count_by_bits: bool,
     /// A9, L5: rounds are recounted only when an ack got through to user space.
     pub no_scan: bool,
     /// P2, U6: the gate is opened with the epoch of the opening before.
@@ -239,7 +241,7 @@ impl Endpoint {
                 if self.plants.no_scan && !self.leader.take_ack_arrived() {
                     return;
                 }
-                self.leader.recount(&*self.path, members, self.plants.single_vote_commits, |done| {
+                self.leader.recount(&*self.path, members, self.plants, |done| {
                     f(Event::Quorum { first: done.first, last: done.last, tag: done.tag });
                 });
             }
@@ -280,6 +282,11 @@ impl Endpoint {
     /// The time on the endpoint's clock: CLOCK_MONOTONIC, but in a simulation.
     pub fn now_ns(&self) -> u64 {
         self.clock.now_ns()
+    }
+
+    /// The time of day in milliseconds since 1970.
+    pub fn unix_ms(&self) -> u64 {
+        self.clock.unix_ms()
     }
 
     /// Counters of socket, user space and kernel.

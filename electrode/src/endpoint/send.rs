@@ -179,6 +179,10 @@ impl Endpoint {
         }
         self.follower.make_durable(op);
         self.tell_durable();
+        if !self.last_batch.is_of(self.view) {
+            // Nothing of this view to echo yet. A resend will find the op durable, here or in the kernel (F8).
+            return Ok(());
+        }
         let prepare = self.origin.prepare(&self.last_batch.batch(op), OpNumber(0), ReplicaSet::EMPTY, 0);
         self.queue_ack(wire::prepare_ok(&prepare, self.config.me, self.config.incarnation, op));
         Ok(())

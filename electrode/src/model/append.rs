@@ -24,7 +24,7 @@ pub(super) enum At {
         released: OpNumber,
     },
     TakeBusy,
-    /// Only with [`super::Plants::shared_scratch`].
+    /// Only with [`super::Plants::shared_scratch`] or `stale_scratch`.
     StoreScratch,
     FillPayload,
     FillHeader,
@@ -114,7 +114,9 @@ impl Run {
                 let taken = if broken { self.published_word() } else { self.busy_word() };
                 match kernel.swap_gate(self.gate, taken) {
                     false => Err(Verdict::PassBusy),
-                    true if kernel.plants.shared_scratch => At::StoreScratch.next(),
+                    true if kernel.plants.shared_scratch || kernel.plants.stale_scratch => {
+                        At::StoreScratch.next()
+                    }
                     true => At::FillPayload.next(),
                 }
             }

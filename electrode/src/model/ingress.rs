@@ -240,7 +240,7 @@ impl Run {
             Verdict::TxAck | Verdict::TxAckRepeated if kernel.ack_fails => {
                 (Verdict::DropAckFailed, Action::Drop)
             }
-            Verdict::TxAck | Verdict::TxAckRepeated => (verdict, Action::Reply(self.ack(kernel))),
+            Verdict::TxAck | Verdict::TxAckRepeated => (verdict, Action::Reply(self.ack(kernel, verdict))),
             _ if verdict.name().starts_with("pass_") => (verdict, Action::Pass),
             _ => (verdict, Action::Drop),
         };
@@ -249,10 +249,12 @@ impl Run {
     }
 
     /// A function of this packet alone (A2): the log was asked before.
-    fn ack(&self, kernel: &Kernel) -> Vec<u8> {
+    fn ack(&self, kernel: &Kernel, verdict: Verdict) -> Vec<u8> {
         let params = &kernel.params;
         let datagram = self.datagram();
-        let last = if kernel.plants.shared_scratch { OpNumber(kernel.scratch) } else { self.header().last() };
+        let plants = &kernel.plants;
+        let broken = plants.shared_scratch || plants.stale_scratch && verdict == Verdict::TxAckRepeated;
+        let last = if broken { OpNumber(kernel.scratch) } else { self.header().last() };
         let ack = wire::prepare_ok(self.header(), params.me, params.incarnation, last);
         let partial = params.partial_checksums && datagram.checksum_is_partial(&self.frame);
         datagram.reply(&self.frame, &ack, if partial { Checksum::Partial } else { Checksum::Full })

@@ -52,6 +52,8 @@ pub struct Outcome {
 pub struct Plants {
     /// A1, F7: the tail is raised before the slot is filled.
     pub publish_before_fill: bool,
+    /// A2: a duplicate is answered from a cell that only new ops set.
+    pub stale_scratch: bool,
     /// A2, A3: the op to acknowledge waits in one cell for all CPUs, which duplicates never set.
     pub shared_scratch: bool,
     /// A7: neither leader nor voter is checked against its address.
@@ -60,6 +62,8 @@ pub struct Plants {
     pub vote_by_or: bool,
     /// A11: a slot is reused whatever it holds.
     pub reuse_unreleased: bool,
+    /// P13: a peer's maximum carries no epoch, so that any opening may count it.
+    pub untagged_maxima: bool,
     /// P8, F0: a duplicate is acknowledged without a second look at the gate.
     pub duplicate_unchecked: bool,
     /// P10, F8: in `disk` mode duplicates above `durable` are acknowledged.
@@ -85,7 +89,7 @@ pub struct Kernel {
     pub plants: Plants,
     /// Fault: the packet cannot be made into an ack (`DropAckFailed`).
     pub ack_fails: bool,
-    /// [`Plants::shared_scratch`]: the op to acknowledge.
+    /// [`Plants::shared_scratch`], [`Plants::stale_scratch`]: the op to acknowledge.
     scratch: u64,
 }
 

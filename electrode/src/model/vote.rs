@@ -7,7 +7,7 @@ use super::ingress::{self, Next, Run};
 use super::{Kernel, Round, swap};
 use crate::abi::Verdict;
 use crate::rules::{self, RoundState, Tally};
-use crate::types::{OpNumber, ReplicaSet, View};
+use crate::types::{Epoch, OpNumber, ReplicaSet, View};
 
 /// Steps of a vote; `tries` counts the compare-and-swaps left.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,15 +33,15 @@ impl Run {
         match at {
             At::LoadAcked { round } => {
                 let sender = usize::from(self.header().sender);
-                self.merge_acked(round, kernel.control.acked[sender], kernel.params.swap_tries)
+                self.merge_acked(round, kernel.control.acked[sender], kernel.params.swap_tries, kernel)
             }
             At::SwapAcked { round, expected, tries } => {
                 let sender = usize::from(self.header().sender);
-                let merged = rules::merge_max(expected, self.gate.epoch, self.header().last());
+                let merged = rules::merge_max(expected, self.tag(kernel), self.header().last());
                 let merged = merged.expect("only a greater word is swapped in");
                 match swap(&mut kernel.control.acked[sender], expected, merged) {
                     Ok(()) => At::ReadVoters { round }.next(),
-                    Err(found) => self.merge_acked(round, found, tries),
+                    Err(found) => self.merge_acked(round, found, tries, kernel),
                 }
             }
             At::LoadVote => At::ReadRound { vote: self.round(kernel).vote }.next(),
@@ -93,8 +93,13 @@ impl Run {
         }
     }
 
-    fn merge_acked(&self, round: RoundState, found: u64, tries: u32) -> Next {
-        match rules::merge_max(found, self.gate.epoch, self.header().last()) {
+    /// The epoch that a maximum is tagged with.
+    fn tag(&self, kernel: &Kernel) -> Epoch {
+        if kernel.plants.untagged_maxima { Epoch(0) } else { self.gate.epoch }
+    }
+
+    fn merge_acked(&self, round: RoundState, found: u64, tries: u32, kernel: &Kernel) -> Next {
+        match rules::merge_max(found, self.tag(kernel), self.header().last()) {
             None => At::ReadVoters { round }.next(),
             Some(_) if tries == 0 => Err(Verdict::PassContended),
             Some(_) => At::SwapAcked { round, expected: found, tries: tries - 1 }.next(),

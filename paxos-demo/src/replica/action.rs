@@ -91,8 +91,11 @@ pub enum Action {
     },
     /// `disk`: queue a batch behind the stored log. `Replica::on_durable` tells when it is on disk.
     LogAppend(LogEntry),
-    /// `disk`: replace what is stored behind `keep`; on disk before anything that follows is carried out.
+    /// Another log took the place of what was behind `keep`. `disk`: replace what is stored; on disk before
+    /// anything that follows is carried out.
     InstallLog {
+        /// The view whose log it is.
+        view: View,
         /// The stored log is kept up to here.
         keep: OpNumber,
         /// Stands for everything up to its op.

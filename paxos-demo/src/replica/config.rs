@@ -63,6 +63,8 @@ pub struct ReplicaConfig {
     pub hello_max_ns: u64,
     /// Silence after which a follower suspects its leader; several heartbeats.
     pub leader_timeout_ns: u64,
+    /// How long a leader goes on without a quorum for anything that it sent.
+    pub step_down_ns: u64,
     /// How long a view change may take before the next view is tried; doubles with each attempt, up to eightfold.
     pub view_change_timeout_ns: u64,
     /// How long a group may take to form before it does without the leader of view 0.
@@ -136,6 +138,7 @@ impl ReplicaConfig {
             hello_max_ns: 1000 * MS,
             formation_wait_ns: 200 * MS,
             leader_timeout_ns: 300 * MS,
+            step_down_ns: 600 * MS,
             view_change_timeout_ns: 300 * MS,
             formation_timeout_ns: 3000 * MS,
             lost_after_ns: 1000 * MS,
@@ -222,7 +225,7 @@ mod tests {
         assert_eq!(error(|c| c.members = 33), "33 members; 1 to 32 are possible");
         assert_eq!(error(|c| c.me = ReplicaId(3)), "replica 3 of 3 members; indexes start at 0");
         assert_eq!(error(|c| c.incarnation = 0), "incarnation is 0, at least 1 is needed");
-        assert_eq!(error(|c| c.payload_bytes_max = 98), "payload_bytes_max is 98, at least 147 is needed");
+        assert_eq!(error(|c| c.payload_bytes_max = 98), "payload_bytes_max is 98, at least 146 is needed");
     }
 
     #[test]

@@ -239,9 +239,10 @@ impl Replica {
                     return;
                 }
             }
+            let (keep, snapshot, entries) = (OpNumber(0), Some((op, snapshot)), Vec::new());
+            let view = self.view;
+            self.outbox.push(Action::InstallLog { view, keep, snapshot, entries });
             if self.config.durable {
-                let (keep, snapshot, entries) = (OpNumber(0), Some((op, snapshot)), Vec::new());
-                self.outbox.push(Action::InstallLog { keep, snapshot, entries });
                 self.durable = op;
             }
         }

@@ -40,8 +40,8 @@ impl Replica {
             self.last_normal_view = view;
             self.save_state();
         }
+        self.outbox.push(Action::InstallLog { view, keep, snapshot, entries });
         if self.config.durable {
-            self.outbox.push(Action::InstallLog { keep, snapshot, entries });
             self.durable = self.log.last_op();
         }
         self.last_normal_view = view;

@@ -2,7 +2,7 @@
 
 use super::reads::Read;
 use super::resend::Resender;
-use super::{Action, NEVER, Replica, ReplicaConfig, Role};
+use super::{Action, Intent, NEVER, Replica, ReplicaConfig, Role};
 use crate::batch::BatchEntry;
 use crate::batcher::{Batcher, Batching};
 use crate::client_table::Lookup;
@@ -11,7 +11,8 @@ use crate::log::LogEntry;
 use crate::message::{ClientReply, ClientRequest, ReplyStatus};
 use crate::peer::{PeerMessage, ViewStart};
 use crate::plant::Plant;
-use crate::state_machine::Command;
+use crate::session::READ;
+use crate::state_machine::{Command, fitting};
 use electrode::types::{OpNumber, ReplicaId, ReplicaSet, View};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ pub(super) struct Leader {
     pub(super) reads: VecDeque<Read>,
     /// Last op of each batch that is not committed.
     pub(super) rounds: VecDeque<OpNumber>,
+    /// Since when ops wait for a quorum and none of them got it; not at all if none waits.
+    stuck_since: u64,
     /// Last op that has its quorum; what of it is committed depends on the own log, too (L4).
     pub(super) quorum: OpNumber,
     pub(super) resender: Resender,
@@ -47,6 +50,7 @@ impl Leader {
             in_flight: InFlight::default(),
             reads: VecDeque::new(),
             rounds: VecDeque::new(),
+            stuck_since: NEVER,
             quorum: OpNumber(0),
             resender: Resender::new(config, last_op),
             notice_at: NEVER,
@@ -110,6 +114,7 @@ impl Replica {
         while leader.rounds.front().is_some_and(|last| *last <= commit) {
             leader.rounds.pop_front();
         }
+        leader.stuck_since = if leader.rounds.is_empty() { NEVER } else { self.now };
         if leader.notice_at == NEVER {
             leader.notice_at = self.now + self.config.commit_notice_delay_ns;
         }
@@ -130,7 +135,8 @@ impl Replica {
         let fits = number != 0 && client != 0 && command.len() <= self.config.command_bytes_max();
         match Command::parse(command) {
             Ok(command) if fits && command.is_read() => return self.lead_read(from, request),
-            Ok(_) if fits => {}
+            // Numbers of reads are not for writes: a session would skip over those between.
+            Ok(_) if fits && number & READ == 0 => {}
             _ => {
                 self.counters.requests_bad += 1;
                 return self.answer(from, request, ReplyStatus::BadRequest);
@@ -166,6 +172,7 @@ impl Replica {
                 Lookup::Cached(result) => {
                     self.counters.requests_cached += 1;
                     let (status, leader, view) = (ReplyStatus::Ok, self.config.me, self.view);
+                    let result = fitting(result, self.config.command_bytes_max());
                     let reply = ClientReply { status, leader, view, client, request: number, result };
                     return self.outbox.reply(from, &reply);
                 }
@@ -204,6 +211,7 @@ impl Replica {
             let entry = LogEntry { view: self.view, first, last, payload: batch.payload.clone() };
             self.log.append(entry.clone()).expect("numbered to continue the log");
             leader.rounds.push_back(last);
+            leader.stuck_since = leader.stuck_since.min(self.now);
             leader.resender.sent(self.now);
             leader.told(self.now, &self.config);
             if leader.housekeeping_at == NEVER {
@@ -224,8 +232,15 @@ impl Replica {
             self.counters.commit_notices += 1;
             self.outbox.push(Action::CommitNotice { commit: self.commit });
         }
+        let stuck = now >= leader.stuck_since.saturating_add(self.config.step_down_ns);
         if now >= leader.housekeeping_at {
             self.forget_prefix();
+        }
+        if stuck && self.config.members > 1 {
+            // It may be heard and not hear, and then nobody else would end its view.
+            self.counters.steps_down += 1;
+            let view = self.view.next();
+            self.freeze_for(Intent::ChangeView { view, suspicion: false });
         }
     }
 

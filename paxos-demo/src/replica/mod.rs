@@ -57,6 +57,7 @@ use crate::message::{ClientReply, ReplyStatus};
 use crate::peer::PeerMessage;
 use crate::plant::Plant;
 use crate::service::Service;
+use crate::state_machine::fitting;
 use crate::status::{Counters, RoleName, Status};
 use action::Outbox;
 use donor::Donor;
@@ -347,7 +348,7 @@ impl Replica {
                         view: self.view,
                         client: entry.client,
                         request: entry.request,
-                        result,
+                        result: fitting(result, self.config.command_bytes_max()),
                     };
                     self.outbox.reply(to, &reply);
                 }

@@ -8,6 +8,7 @@
 use super::{Replica, Role};
 use crate::batch::BatchEntry;
 use crate::message::{ClientReply, ClientRequest, ReplyStatus};
+use crate::state_machine::fitting;
 use bytes::Bytes;
 use electrode::types::OpNumber;
 use std::net::SocketAddr;
@@ -68,7 +69,7 @@ impl Replica {
                 view: self.view,
                 client: read.client,
                 request: read.request,
-                result: &self.read_result,
+                result: fitting(&self.read_result, self.config.command_bytes_max()),
             };
             self.outbox.reply(read.to, &reply);
         }

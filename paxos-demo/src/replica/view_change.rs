@@ -182,8 +182,8 @@ impl Replica {
         let common = if self.planted(Plant::B2) {
             self.log.last_op().min(start.length)
         } else if self.last_normal_view == self.view {
-            // Of this very view, before a restart.
-            self.log.last_op().min(start.last_op)
+            // Of this very view, before a restart: all of it, for what the leader said may be old.
+            self.log.last_op()
         } else if self.last_normal_view == start.origin {
             self.log.last_op().min(start.length)
         } else {

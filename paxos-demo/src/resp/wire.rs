@@ -8,9 +8,15 @@ use redis_protocol::resp2::decode::decode_range;
 use redis_protocol::resp2::encode::encode_borrowed;
 use redis_protocol::resp2::types::{BorrowedFrame, RangeFrame};
 
-/// Longest request. Values must fit one datagram of the group, which is far less: those are refused by
-/// [`super::command`] with an error of their own, and the connection goes on.
-pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
+use crate::state_machine::VALUE_BYTES_MAX;
+
+/// Longest argument. What the group takes may be less: that is refused by [`super::pipeline`] with an error
+/// of its own, and the connection goes on.
+pub const ARGUMENT_BYTES_MAX: usize = VALUE_BYTES_MAX;
+/// Longest request.
+pub const REQUEST_BYTES_MAX: usize = ARGUMENT_BYTES_MAX + 64 * 1024;
+/// Longest line: a request that somebody types, or a length.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Most arguments of one request.
 pub const ARGUMENTS_MAX: usize = 1024;
 
@@ -27,6 +33,9 @@ pub enum ProtocolError {
     #[error("expected '$', got '{0}'")]
     Expected(char),
     /// A line that does not end.
+    #[error("too big {0}")]
+    TooBigLine(&'static str),
+    /// Arguments that are too long together.
     #[error("too big request: this server takes {REQUEST_BYTES_MAX} bytes")]
     TooBig,
     /// What the decoder says.
@@ -47,13 +56,14 @@ pub fn next_request(input: &[u8]) -> Found<'_> {
 }
 
 fn inline(input: &[u8]) -> Found<'_> {
-    let Some((line, next)) = line(input, 0)? else { return Ok(None) };
+    let Some((line, next)) = line(input, 0, "inline request")? else { return Ok(None) };
     let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     Ok(Some((words.collect(), next)))
 }
 
 fn array(input: &[u8]) -> Found<'_> {
-    let Some((count, mut at)) = number(input, 1, ProtocolError::MultibulkLength)? else { return Ok(None) };
+    let count = number(input, 1, "mbulk count string", ProtocolError::MultibulkLength)?;
+    let Some((count, mut at)) = count else { return Ok(None) };
     let count = match usize::try_from(count) {
         Ok(count) if count <= ARGUMENTS_MAX => count,
         // Redis takes a null array for an empty request.
@@ -62,16 +72,15 @@ fn array(input: &[u8]) -> Found<'_> {
     };
     for _ in 0..count {
         match input.get(at) {
-            None => return incomplete(input),
+            None => return Ok(None),
             Some(b'$') => {}
             Some(&other) => return Err(ProtocolError::Expected(char::from(other))),
         }
-        let Some((length, next)) = number(input, at + 1, ProtocolError::BulkLength)? else {
-            return incomplete(input);
-        };
+        let length = number(input, at + 1, "bulk count string", ProtocolError::BulkLength)?;
+        let Some((length, next)) = length else { return Ok(None) };
         let length = usize::try_from(length).map_err(|_| ProtocolError::BulkLength)?;
-        if length > REQUEST_BYTES_MAX {
-            return Err(ProtocolError::TooBig);
+        if length > ARGUMENT_BYTES_MAX {
+            return Err(ProtocolError::BulkLength);
         }
         at = next + length + 2;
         if at > REQUEST_BYTES_MAX {
@@ -83,7 +92,7 @@ fn array(input: &[u8]) -> Found<'_> {
         }
     }
     if input.len() < at {
-        return incomplete(input);
+        return Ok(None);
     }
     if count == 0 {
         return Ok(Some((Vec::new(), at)));
@@ -104,29 +113,42 @@ fn array(input: &[u8]) -> Found<'_> {
     Ok(Some((arguments, at)))
 }
 
-fn incomplete<T>(input: &[u8]) -> Result<Option<T>, ProtocolError> {
-    if input.len() > REQUEST_BYTES_MAX { Err(ProtocolError::TooBig) } else { Ok(None) }
-}
-
 /// The line that begins at `from`, without its end, and where the next begins.
-fn line(input: &[u8], from: usize) -> Result<Option<(&[u8], usize)>, ProtocolError> {
-    let rest = &input[from..];
-    match rest.iter().position(|byte| *byte == b'\n') {
+fn line<'a>(
+    input: &'a [u8],
+    from: usize,
+    what: &'static str,
+) -> Result<Option<(&'a [u8], usize)>, ProtocolError> {
+    let rest = input.get(from..).unwrap_or_default();
+    match rest.iter().take(LINE_BYTES_MAX).position(|byte| *byte == b'\n') {
         Some(end) => {
             let line = &rest[..end];
             Ok(Some((line.strip_suffix(b"\r").unwrap_or(line), from + end + 1)))
         }
-        None => incomplete(input),
+        None if rest.len() >= LINE_BYTES_MAX => Err(ProtocolError::TooBigLine(what)),
+        None => Ok(None),
     }
 }
 
-fn number(input: &[u8], from: usize, error: ProtocolError) -> Result<Option<(i64, usize)>, ProtocolError> {
-    if from > input.len() {
-        return Ok(None);
-    }
-    let Some((digits, next)) = line(input, from)? else { return Ok(None) };
+fn number(
+    input: &[u8],
+    from: usize,
+    what: &'static str,
+    error: ProtocolError,
+) -> Result<Option<(i64, usize)>, ProtocolError> {
+    let Some((digits, next)) = line(input, from, what)? else { return Ok(None) };
     let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).ok_or(error)?;
     Ok(Some((number, next)))
+}
+
+/// Which RESP a client speaks.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// What everybody speaks.
+    #[default]
+    Resp2,
+    /// After `HELLO 3`.
+    Resp3,
 }
 
 /// A reply.
@@ -144,29 +166,42 @@ pub enum Reply {
     Null,
     /// Several.
     Array(Vec<Reply>),
+    /// Names and what belongs to them; an array in RESP2.
+    Map(Vec<(&'static str, Reply)>),
 }
 
 /// Appends a reply to `output`.
-pub fn write_reply(reply: &Reply, output: &mut Vec<u8>) {
+pub fn write_reply(reply: &Reply, protocol: Protocol, output: &mut Vec<u8>) {
     match reply {
-        // Frames borrow, so an array would need its frames to live somewhere: one level is all there is.
+        Reply::Null if protocol == Protocol::Resp3 => output.extend_from_slice(b"_\r\n"),
         Reply::Array(items) => {
-            let frames: Vec<_> = items.iter().map(frame).collect();
-            append(&BorrowedFrame::Array(&frames), output);
+            write_length(b'*', items.len(), output);
+            items.iter().for_each(|item| write_reply(item, protocol, output));
         }
-        other => append(&frame(other), output),
+        Reply::Map(pairs) => {
+            match protocol {
+                Protocol::Resp2 => write_length(b'*', 2 * pairs.len(), output),
+                Protocol::Resp3 => write_length(b'%', pairs.len(), output),
+            }
+            for (name, value) in pairs {
+                append(&BorrowedFrame::BulkString(name.as_bytes()), output);
+                write_reply(value, protocol, output);
+            }
+        }
+        Reply::Simple(text) => append(&BorrowedFrame::SimpleString(text.as_bytes()), output),
+        Reply::Error(text) => append(&BorrowedFrame::Error(text), output),
+        Reply::Integer(number) => append(&BorrowedFrame::Integer(*number), output),
+        Reply::Bulk(bytes) => append(&BorrowedFrame::BulkString(bytes), output),
+        Reply::Null => append(&BorrowedFrame::Null, output),
     }
 }
 
-fn frame(reply: &Reply) -> BorrowedFrame<'_> {
-    match reply {
-        Reply::Simple(text) => BorrowedFrame::SimpleString(text.as_bytes()),
-        Reply::Error(text) => BorrowedFrame::Error(text),
-        Reply::Integer(number) => BorrowedFrame::Integer(*number),
-        Reply::Bulk(bytes) => BorrowedFrame::BulkString(bytes),
-        Reply::Null => BorrowedFrame::Null,
-        Reply::Array(_) => BorrowedFrame::Array(&[]),
-    }
+/// Frames of the codec borrow, so the items of an array would have to live somewhere: they are written one by
+/// one behind its length.
+fn write_length(tag: u8, length: usize, output: &mut Vec<u8>) {
+    output.push(tag);
+    output.extend_from_slice(length.to_string().as_bytes());
+    output.extend_from_slice(b"\r\n");
 }
 
 fn append(frame: &BorrowedFrame<'_>, output: &mut Vec<u8>) {
@@ -211,17 +246,21 @@ mod tests {
         assert_eq!(said(b"*1\r\n*1\r\n"), "expected '$', got '*'");
         assert_eq!(said(b"*1\r\n$-1\r\n"), "invalid bulk length");
         assert_eq!(said(b"*1\r\n$abc\r\n"), "invalid bulk length");
-        assert!(said(b"*1\r\n$1000000000\r\n").starts_with("too big"));
-        assert!(said(&vec![b'x'; REQUEST_BYTES_MAX + 1]).starts_with("too big"));
+        assert_eq!(said(b"*1\r\n$1000000000\r\n"), "invalid bulk length");
+        let endless = vec![b'1'; LINE_BYTES_MAX];
+        assert_eq!(said(&endless), "too big inline request");
+        assert_eq!(said(&[b"*", &endless[..]].concat()), "too big mbulk count string");
+        assert_eq!(said(&[b"*1\r\n$", &endless[..]].concat()), "too big bulk count string");
         assert!(!said(b"*1\r\n$2\r\nabXX").is_empty());
-        assert!(said(&request(&[&vec![0; 40_000], &vec![0; 40_000]])).starts_with("too big"));
+        assert_eq!(next_request(&request(&[&vec![0; ARGUMENT_BYTES_MAX]])).unwrap().unwrap().0.len(), 1);
+        assert!(said(&request(&[&vec![0; 600_000], &vec![0; 600_000]])).starts_with("too big request"));
     }
 
     #[test]
     fn replies_are_written_as_redis_writes_them() {
         let written = |reply: Reply| {
             let mut output = b"before".to_vec();
-            write_reply(&reply, &mut output);
+            write_reply(&reply, Protocol::Resp2, &mut output);
             String::from_utf8(output).unwrap()
         };
         assert_eq!(written(Reply::Simple("OK")), "before+OK\r\n");
@@ -232,6 +271,12 @@ mod tests {
         assert_eq!(written(Reply::Null), "before$-1\r\n");
         assert_eq!(written(Reply::Array(vec![])), "before*0\r\n");
         assert_eq!(written(Reply::Array(vec![Reply::Integer(1), Reply::Null])), "before*2\r\n:1\r\n$-1\r\n");
+
+        let nested = Reply::Map(vec![("a", Reply::Null), ("b", Reply::Array(vec![Reply::Integer(1)]))]);
+        assert_eq!(written(nested.clone()), "before*4\r\n$1\r\na\r\n$-1\r\n$1\r\nb\r\n*1\r\n:1\r\n");
+        let mut output = Vec::new();
+        write_reply(&nested, Protocol::Resp3, &mut output);
+        assert_eq!(output, b"%2\r\n$1\r\na\r\n_\r\n$1\r\nb\r\n*1\r\n:1\r\n");
     }
 
     proptest! {

@@ -208,3 +208,36 @@ fn hostile_datagrams_are_no_replies() {
     }
     assert_eq!(group.parse_reply(session.packet()), None, "a request is no reply");
 }
+
+#[test]
+fn reads_are_counted_apart_and_never_in_doubt() {
+    let group = group();
+    let mut session = Session::new(0);
+    let start = Instant::now();
+    let (mut get, mut set) = (Vec::new(), Vec::new());
+    Command::Get { key: b"k" }.encode(&mut get).unwrap();
+    Command::Set { key: b"k", value: b"v" }.encode(&mut set).unwrap();
+    let id = session.id();
+    for (command, number) in [(&set, 1), (&get, READ | 1), (&get, READ | 2), (&set, 2)] {
+        session.begin(&group, command, start);
+        let Some(Packet::Request(request)) = group.parse(session.packet()) else { panic!() };
+        assert_eq!(request.request, number);
+        assert_eq!(
+            session.on_reply(&group, &answer(&session, number, ReplyStatus::Ok, 0), start),
+            Step::Done
+        );
+    }
+    // No answer: nothing was applied, and the session goes on.
+    session.begin(&group, &get, start);
+    let unknown = answer(&session, READ | 3, ReplyStatus::SessionUnknown, 0);
+    assert!(matches!(session.on_reply(&group, &unknown, start), Step::Wait(_)));
+    let late = start + TIMEOUT;
+    assert!(matches!(session.on_time(&group, late), Step::Failed(RequestError::TryAgain { .. })));
+    assert_eq!(session.id(), id);
+    session.begin(&group, &set, late);
+    let Some(Packet::Request(request)) = group.parse(session.packet()) else { panic!() };
+    assert_eq!((request.client, request.request), (id, 3));
+    // A write without an answer is in doubt, and the session ends.
+    assert!(matches!(session.on_time(&group, late + TIMEOUT), Step::Failed(RequestError::Unknown { .. })));
+    assert_ne!(session.id(), id);
+}

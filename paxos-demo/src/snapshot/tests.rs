@@ -2,7 +2,7 @@ use super::*;
 use crate::batch::BatchEntry;
 use crate::client_table::Lookup;
 use crate::service::Service;
-use crate::state_machine::Command;
+use crate::state_machine::{Command, Expiry, SetOptions};
 use proptest::prelude::*;
 
 const SESSIONS: usize = 4;
@@ -12,27 +12,29 @@ struct Op {
     client: u64,
     key: u8,
     value: Option<Vec<u8>>,
+    ttl_ms: Option<i64>,
     time_ms: u64,
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let value = proptest::option::weighted(0.8, proptest::collection::vec(any::<u8>(), 0..40));
-    let op = (0u64..9, 0u8..12, value, 0u64..1000).prop_map(|(client, key, value, time_ms)| Op {
-        client,
-        key,
-        value,
-        time_ms,
-    });
+    let ttl = proptest::option::of(0i64..600);
+    let op = (0u64..9, 0u8..12, value, ttl, 0u64..1000)
+        .prop_map(|(client, key, value, ttl_ms, time_ms)| Op { client, key, value, ttl_ms, time_ms });
     proptest::collection::vec(op, 0..60)
 }
 
 /// Client 0 stands for no-ops. Request numbers are op numbers: they grow.
 fn apply(service: &mut Service, first: u64, ops: &[Op]) {
-    for (op, Op { client, key, value, time_ms }) in (first..).zip(ops) {
+    for (op, Op { client, key, value, ttl_ms, time_ms }) in (first..).zip(ops) {
         let key = &[*key; 3][..usize::from(*key) % 4];
         let mut command = Vec::new();
         match value {
-            Some(value) => Command::Set { key, value }.encode(&mut command).unwrap(),
+            Some(value) => {
+                let expiry = ttl_ms.map_or(Expiry::Never, Expiry::In);
+                let options = SetOptions { expiry, ..SetOptions::default() };
+                Command::SetWith { key, value, options }.encode(&mut command).unwrap();
+            }
             None => Command::Del { key }.encode(&mut command).unwrap(),
         }
         let entry = match client {
@@ -50,7 +52,8 @@ fn service(ops: &[Op]) -> Service {
 }
 
 fn example() -> (Snapshot, Bytes) {
-    let set = |client, key, value: &str| Op { client, key, value: Some(value.into()), time_ms: 9 };
+    let set =
+        |client, key, value: &str| Op { client, key, value: Some(value.into()), ttl_ms: None, time_ms: 9 };
     let service = service(&[set(1, 1, "one"), set(2, 2, "a longer value than the others"), set(1, 3, "")]);
     let snapshot = service.snapshot(OpNumber(3));
     let bytes = snapshot.encode();

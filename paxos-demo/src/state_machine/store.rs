@@ -1,8 +1,20 @@
-//! The pairs, and the running hash of what is in them.
+//! The pairs, their deadlines, and the running hash of what is in them.
+//!
+//! **Expiry.** The only clock is the replicated one: the latest time that any applied batch had. A pair whose
+//! deadline has come is gone for everybody who asks from that op on; its memory is given back a few pairs an
+//! op, in order of deadline, so no op takes long and replicas drop alike.
 
-use super::{Command, Outcome};
 use crate::digest::Chain;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// Pairs that one command drops at most because their deadline has come. It brings at most one deadline, so
+/// what is due does not pile up.
+const SWEEP_PAIRS: usize = 8;
+/// What a pair takes besides its bytes, about.
+const PAIR_OVERHEAD_BYTES: u64 = 128;
+/// What may be stored by default, overhead included. All replicas must use the same number.
+const STORE_BYTES_MAX: u64 = 4 << 30;
 
 /// What a key holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,17 +32,44 @@ pub struct Pair {
 pub type Pairs = imbl::HashMap<Arc<[u8]>, Pair>;
 
 /// The store.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct KvStore {
     pairs: Pairs,
     contents: u64,
     clock_ms: u64,
+    /// Keys that have a deadline, by deadline. Follows from `pairs`.
+    deadlines: BTreeSet<(u64, Arc<[u8]>)>,
+    /// How many of them are due and not dropped yet. Follows from `deadlines` and the clock.
+    due: usize,
+    /// Follows from `pairs`.
+    bytes: u64,
+    bytes_max: u64,
+}
+
+impl Default for KvStore {
+    fn default() -> Self {
+        Self::at(0)
+    }
 }
 
 impl KvStore {
     /// An empty store at some time.
     pub fn at(clock_ms: u64) -> Self {
-        Self { clock_ms, ..Self::default() }
+        Self {
+            pairs: Pairs::default(),
+            contents: 0,
+            clock_ms,
+            deadlines: BTreeSet::new(),
+            due: 0,
+            bytes: 0,
+            bytes_max: STORE_BYTES_MAX,
+        }
+    }
+
+    /// The same store with another bound on what may be stored.
+    #[must_use]
+    pub fn with_bytes_max(self, bytes_max: u64) -> Self {
+        Self { bytes_max, ..self }
     }
 
     /// The replicated clock: the latest time that any applied batch had.
@@ -38,62 +77,94 @@ impl KvStore {
         self.clock_ms
     }
 
-    /// The replicated clock goes on, if `time_ms` is ahead of it.
+    /// One op more, of a batch of `time_ms`: the clock goes on if that is ahead of it, and some of what is
+    /// due is dropped.
     pub fn advance(&mut self, time_ms: u64) {
-        self.clock_ms = self.clock_ms.max(time_ms);
-    }
-
-    /// Applies a command and appends its result to `result`.
-    pub fn apply(&mut self, command: &[u8], result: &mut Vec<u8>) {
-        match Command::parse(command) {
-            Ok(Command::Set { key, value }) => {
-                self.set(key, value, None);
-                Outcome::Done.encode(result);
+        if time_ms > self.clock_ms {
+            let before = std::mem::replace(&mut self.clock_ms, time_ms);
+            if self.deadlines.last().is_some_and(|(last, _)| *last > before) {
+                let after = |ms: u64| (ms.saturating_add(1), Arc::from(&[][..]));
+                self.due += self.deadlines.range(after(before)..after(time_ms)).count();
             }
-            Ok(Command::Del { key }) => match self.pairs.remove(key) {
-                Some(pair) => {
-                    self.contents = self.contents.wrapping_sub(pair.hash);
-                    Outcome::Done.encode(result);
-                }
-                None => Outcome::Absent.encode(result),
-            },
-            Ok(Command::Get { .. }) => self.read(command, result),
-            Err(_) => Outcome::Invalid.encode(result),
+        }
+        self.sweep();
+    }
+
+    /// Drops some of what is due.
+    pub(super) fn sweep(&mut self) {
+        for _ in 0..SWEEP_PAIRS.min(self.due) {
+            let (_, key) = self.deadlines.first().expect("what is due has a deadline");
+            let key = Arc::clone(key);
+            self.drop_pair(&key);
         }
     }
 
-    /// Executes a command that changes nothing ([`Command::is_read`]); any other is answered as invalid.
-    pub fn read(&self, command: &[u8], result: &mut Vec<u8>) {
-        match Command::parse(command) {
-            Ok(Command::Get { key }) => match self.pairs.get(key) {
-                Some(pair) => Outcome::Value(&pair.value).encode(result),
-                None => Outcome::Absent.encode(result),
-            },
-            Ok(Command::Set { .. } | Command::Del { .. }) | Err(_) => Outcome::Invalid.encode(result),
-        }
+    /// What a key holds, unless its deadline has come.
+    pub fn get(&self, key: &[u8]) -> Option<&Pair> {
+        self.pairs.get(key).filter(|pair| pair.deadline_ms.is_none_or(|at| at > self.clock_ms))
     }
 
     /// Stores a pair, over whatever the key held.
     pub fn set(&mut self, key: &[u8], value: &[u8], deadline_ms: Option<u64>) {
         let hash = pair_hash(key, value, deadline_ms);
         self.contents = self.contents.wrapping_add(hash);
-        match self.pairs.get_mut(key) {
-            Some(pair) => {
-                self.contents = self.contents.wrapping_sub(pair.hash);
-                // In place, unless a snapshot or the length is in the way.
-                match Arc::get_mut(&mut pair.value).filter(|old| old.len() == value.len()) {
-                    Some(old) => old.copy_from_slice(value),
-                    None => pair.value = value.into(),
-                }
-                (pair.deadline_ms, pair.hash) = (deadline_ms, hash);
-            }
-            None => {
-                self.pairs.insert(key.into(), Pair { value: value.into(), deadline_ms, hash });
-            }
+        self.bytes += value.len() as u64;
+        let Some(pair) = self.pairs.get_mut(key) else {
+            let key: Arc<[u8]> = key.into();
+            self.bytes += key.len() as u64 + PAIR_OVERHEAD_BYTES;
+            self.index(&key, deadline_ms);
+            self.pairs.insert(key, Pair { value: value.into(), deadline_ms, hash });
+            return;
+        };
+        self.contents = self.contents.wrapping_sub(pair.hash);
+        self.bytes -= pair.value.len() as u64;
+        // In place, unless a snapshot or the length is in the way.
+        match Arc::get_mut(&mut pair.value).filter(|old| old.len() == value.len()) {
+            Some(old) => old.copy_from_slice(value),
+            None => pair.value = value.into(),
+        }
+        let old = std::mem::replace(&mut pair.deadline_ms, deadline_ms);
+        pair.hash = hash;
+        if old != deadline_ms {
+            let key = Arc::clone(self.pairs.get_key_value(key).expect("it is there").0);
+            self.unindex(&key, old);
+            self.index(&key, deadline_ms);
         }
     }
 
-    /// A copy of all pairs.
+    /// Removes a pair; whether it was there for somebody who asks.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        let there = self.get(key).is_some();
+        self.drop_pair(key);
+        there
+    }
+
+    fn drop_pair(&mut self, key: &[u8]) {
+        let Some((key, pair)) = self.pairs.remove_with_key(key) else { return };
+        self.contents = self.contents.wrapping_sub(pair.hash);
+        self.bytes -= (key.len() + pair.value.len()) as u64 + PAIR_OVERHEAD_BYTES;
+        self.unindex(&key, pair.deadline_ms);
+    }
+
+    fn index(&mut self, key: &Arc<[u8]>, deadline_ms: Option<u64>) {
+        let Some(at) = deadline_ms else { return };
+        self.deadlines.insert((at, Arc::clone(key)));
+        self.due += usize::from(at <= self.clock_ms);
+    }
+
+    fn unindex(&mut self, key: &Arc<[u8]>, deadline_ms: Option<u64>) {
+        let Some(at) = deadline_ms else { return };
+        self.deadlines.remove(&(at, Arc::clone(key)));
+        self.due -= usize::from(at <= self.clock_ms);
+    }
+
+    /// Whether `value_bytes` more, in so many new pairs, would be too much.
+    pub fn is_full(&self, value_bytes: usize, pairs: usize) -> bool {
+        self.bytes + value_bytes as u64 + pairs as u64 * PAIR_OVERHEAD_BYTES > self.bytes_max
+    }
+
+    /// A copy of all pairs, those that are due and not dropped yet among them: when they are dropped is part
+    /// of what replicas agree on.
     pub fn pairs(&self) -> Pairs {
         self.pairs.clone()
     }
@@ -103,14 +174,14 @@ impl KvStore {
         self.contents
     }
 
-    /// Number of keys.
+    /// Number of keys for somebody who asks.
     pub fn len(&self) -> usize {
-        self.pairs.len()
+        self.pairs.len() - self.due
     }
 
     /// Whether nothing is stored.
     pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
+        self.len() == 0
     }
 }
 

@@ -67,6 +67,7 @@ impl Storage for MemoryStorage {
 
     fn install(
         &mut self,
+        _view: View,
         _keep: OpNumber,
         _snapshot: Option<(OpNumber, Bytes)>,
         _entries: &[LogEntry],

@@ -67,9 +67,11 @@ pub trait Storage: Send {
 
     /// Replaces all after `keep` by `entries`, and all up to its op by the snapshot, if there is one; on disk
     /// when it returns. After a crash either the old log is found or the new one, never a mixture (U6; P5,
-    /// P6, P7).
+    /// P6, P7). The new log is that of `view`: if it is found, so is a last normal view of at least this, or the
+    /// replica would take it for the log of an older view.
     fn install(
         &mut self,
+        view: View,
         keep: OpNumber,
         snapshot: Option<(OpNumber, Bytes)>,
         entries: &[LogEntry],

@@ -213,7 +213,7 @@ mod tests {
         // A write is answered and lost.
         let lost = first_complaint(|n, command| {
             if n == 4 {
-                command[3..12].fill(9);
+                command[COMMAND_HEADER_BYTES..COMMAND_OVERHEAD_BYTES].fill(9);
             }
         });
         assert!(lost.is_some());

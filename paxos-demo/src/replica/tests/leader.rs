@@ -167,7 +167,7 @@ fn auto_batches_what_waits_while_the_pipeline_is_full() {
     for client in 10..30 {
         ask(&mut replica, 0, client, 1, &set("v"));
     }
-    assert_eq!(prepares(&drain(&mut replica)), [(7, 17), (18, 26)]);
+    assert_eq!(prepares(&drain(&mut replica)), [(7, 16), (17, 26)]);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 mod follower;
 mod formation;
 mod leader;
+mod recovery;
 mod resend;
+mod view_change;
 
 use super::*;
 use crate::batch::{self, BatchEntry};

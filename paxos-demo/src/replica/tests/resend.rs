@@ -55,6 +55,7 @@ fn each_batch_leaves_once_for_all_who_miss_it() {
 fn a_silent_member_is_probed_ever_more_rarely() {
     let mut replica = with_prepared(3, 10, |_| ());
     replica.on_acked(id(1), op(10));
+    replica.on_quorum(0, op(10));
     assert_eq!(tick(&mut replica, 20 * MS).len(), 10, "first everything");
     let mut at = 20 * MS;
     for wait in [40, 80, 160, 320, 640, 1000, 1000] {

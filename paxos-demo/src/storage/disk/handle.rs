@@ -140,12 +140,13 @@ impl Storage for DiskStorage {
 
     fn install(
         &mut self,
+        view: View,
         keep: OpNumber,
         snapshot: Option<(OpNumber, Bytes)>,
         entries: &[LogEntry],
     ) -> Result<(), StorageError> {
         let (done, result) = mpsc::channel();
-        let install = Installation { keep, snapshot, entries: entries.to_vec(), done };
+        let install = Installation { view, keep, snapshot, entries: entries.to_vec(), done };
         self.shared.push(&mut self.shared.lock(), Command::Install(install));
         self.flush()?;
         let progress = result.recv().expect("an answer comes before the command counts as done")?;

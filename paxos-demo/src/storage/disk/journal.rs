@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use electrode::types::OpNumber;
+use electrode::types::{OpNumber, View};
 
 use super::ledger::{Ledger, Span};
 use super::record::{self, Install};
@@ -112,6 +112,7 @@ impl Journal {
     /// reader that finds only a part takes none of it.
     pub(super) fn install(
         &mut self,
+        view: View,
         keep: OpNumber,
         snapshot: Option<(OpNumber, Bytes)>,
         entries: &[LogEntry],
@@ -136,7 +137,7 @@ impl Journal {
                 snapshot_file::write(&*self.files, self.owner, self.numbers.next(), op, &bytes)
             })
             .transpose()?;
-        let install = Install { keep, snapshot, entries: entries().count() as u64 };
+        let install = Install { view, keep, snapshot, entries: entries().count() as u64 };
         record::put_install(&mut self.buffer, self.salt, self.synced, &install);
         for entry in entries() {
             record::put_entry(&mut self.buffer, self.salt, self.synced, entry, true);

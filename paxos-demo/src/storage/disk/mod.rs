@@ -126,13 +126,16 @@ pub(super) fn open(
         }
     };
     let warnings = replayed.warnings.clone();
+    let installed = replayed.installed;
     let snapshot = replayed.snapshot.map(|(s, _)| s.op).zip(replayed.snapshot_bytes.clone());
     let numbers = remove_leftovers(&*files, &replayed)?;
     let (journal, log) =
         Journal::resume(Arc::clone(&files), owner, numbers.clone(), replayed, segment_bytes_max)?;
     // After the log, so that an interrupted first start can be begun again.
     let (state, first_life) = StateFile::begin_life(&*files, Durability::Disk, id, config_hash, found)?;
-    let persisted = state.persisted().clone();
+    let mut persisted = state.persisted().clone();
+    // A crash between an installation and the state that follows it.
+    persisted.last_normal_view = persisted.last_normal_view.max(installed);
     let (storage, stepper) = DiskStorage::start(files, owner, numbers, journal, state, background)?;
     let opened = Opened { storage: Box::new(storage), first_life, persisted, log, snapshot, warnings };
     Ok((opened, stepper))

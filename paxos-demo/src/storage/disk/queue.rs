@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use electrode::types::OpNumber;
+use electrode::types::{OpNumber, View};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::snapshot_file::SnapshotRef;
@@ -25,6 +25,7 @@ pub(super) enum Command {
 
 /// [`crate::storage::Storage::install`], and who waits for it.
 pub(super) struct Installation {
+    pub(super) view: View,
     pub(super) keep: OpNumber,
     pub(super) snapshot: Option<(OpNumber, Bytes)>,
     pub(super) entries: Vec<LogEntry>,

@@ -62,6 +62,8 @@ struct SnapshotBody {
 /// Beginning of an installation.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Install {
+    /// The log is that of this view.
+    pub(super) view: View,
     pub(super) keep: OpNumber,
     pub(super) snapshot: Option<SnapshotRef>,
     /// Records that follow and belong to it: without all of them it did not happen.
@@ -91,7 +93,7 @@ pub(super) fn put_install(to: &mut Vec<u8>, salt: u32, synced: u64, install: &In
         entries: install.entries.into(),
         snapshot: install.snapshot.map_or(SnapshotBody::new_zeroed_body(), SnapshotBody::from),
     };
-    put(to, salt, synced, KIND_INSTALL, (0, 0, 0), body.as_bytes());
+    put(to, salt, synced, KIND_INSTALL, (install.view.0, 0, 0), body.as_bytes());
 }
 
 /// Appends the note that a snapshot is on disk to `to`.
@@ -136,7 +138,8 @@ pub(super) fn get(segment: &Bytes, at: usize, salt: u32) -> Result<(Record, usiz
             let body = InstallBody::read_from_bytes(&body).map_err(|_| "installation of wrong length")?;
             let snapshot = (body.snapshot.number.get() != 0).then(|| body.snapshot.into());
             let keep = OpNumber(body.keep.get());
-            Record::Install(Install { keep, snapshot, entries: body.entries.get() })
+            let view = View(header.view.get());
+            Record::Install(Install { view, keep, snapshot, entries: body.entries.get() })
         }
         KIND_SNAPSHOT => {
             let body = SnapshotBody::read_from_bytes(&body).map_err(|_| "snapshot note of wrong length")?;
@@ -224,7 +227,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_put_is_got(payload in proptest::collection::vec(any::<u8>(), 0..200), salt: u32) {
-            let install = Install { keep: OpNumber(5), snapshot: Some(SNAPSHOT), entries: 1 };
+            let install = Install { view: View(3), keep: OpNumber(5), snapshot: Some(SNAPSHOT), entries: 1 };
             let bare = Install { snapshot: None, ..install };
             let mut bytes = Vec::new();
             put_entry(&mut bytes, salt, 0, &entry(payload.clone()), false);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use electrode::types::OpNumber;
+use electrode::types::{OpNumber, View};
 
 use super::ledger::{Ledger, Span};
 use super::record::Record;
@@ -24,6 +24,8 @@ pub(super) struct Replayed {
     /// The snapshot, and the segment whose record refers to it.
     pub(super) snapshot: Option<(SnapshotRef, u64)>,
     pub(super) snapshot_bytes: Option<Bytes>,
+    /// View of the newest installation that is found; the last normal view is at least this.
+    pub(super) installed: View,
     pub(super) warnings: Vec<String>,
 }
 
@@ -70,7 +72,7 @@ pub(super) fn replay(files: &dyn Files, owner: Owner) -> Result<Option<Replayed>
     }
     let scan = read(last)?;
 
-    let State { ledger, snapshot, .. } = state.expect("there is a segment");
+    let State { ledger, snapshot, installed, .. } = state.expect("there is a segment");
     let mut warnings = Vec::new();
     if let Some(reason) = scan.torn {
         warnings.push(format!(
@@ -90,18 +92,24 @@ pub(super) fn replay(files: &dyn Files, owner: Owner) -> Result<Option<Replayed>
     let snapshot_bytes =
         snapshot.map(|(snapshot, _)| snapshot_file::read(files, owner, snapshot)).transpose()?;
     let segments = numbers.into();
-    Ok(Some(Replayed { segments, last: scan, ledger, snapshot, snapshot_bytes, warnings }))
+    Ok(Some(Replayed { segments, last: scan, ledger, snapshot, snapshot_bytes, installed, warnings }))
 }
 
 struct State {
     ledger: Ledger<(LogEntry, Placed)>,
     snapshot: Option<(SnapshotRef, u64)>,
     staged_to_come: u64,
+    installed: View,
 }
 
 impl State {
     fn new(end_of_deleted: OpNumber) -> Self {
-        Self { ledger: Ledger::of_deleted(end_of_deleted), snapshot: None, staged_to_come: 0 }
+        Self {
+            ledger: Ledger::of_deleted(end_of_deleted),
+            snapshot: None,
+            staged_to_come: 0,
+            installed: View(0),
+        }
     }
 
     fn apply_all(&mut self, files: &dyn Files, number: u64, scan: &Scan) -> Result<(), StorageError> {
@@ -128,6 +136,7 @@ impl State {
             }
             Record::Install(install) => {
                 self.staged_to_come = install.entries;
+                self.installed = install.view;
                 self.ledger.cut(install.keep);
                 if let Some(snapshot) = install.snapshot {
                     self.ledger.snapshot(snapshot.op);

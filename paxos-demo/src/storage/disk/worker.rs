@@ -57,7 +57,8 @@ impl Writer {
                 Command::Append(entry) => self.journal.append(&entry)?,
                 Command::Adopt(snapshot) => self.journal.adopt(snapshot)?,
                 Command::Install(install) => {
-                    match self.journal.install(install.keep, install.snapshot, &install.entries) {
+                    match self.journal.install(install.view, install.keep, install.snapshot, &install.entries)
+                    {
                         Ok(()) => answers.push((install.done, None)),
                         // The caller's mistake, nothing has happened.
                         Err(error @ StorageError::NotContiguous { .. }) => {

@@ -90,7 +90,7 @@ impl Life {
                 let mut next = self.now().clone();
                 next.install(keep, snapshot.clone(), &entries);
                 self.moments.push(next);
-                if self.opened.storage.install(OpNumber(keep), snapshot, &entries).is_err() {
+                if self.opened.storage.install(View(0), OpNumber(keep), snapshot, &entries).is_err() {
                     return false;
                 }
                 self.durable = self.moments.len() - 1;
@@ -172,7 +172,7 @@ fn check(seed: u64) {
                 assert!(life.opened.storage.poll().is_err());
                 assert!(life.opened.storage.append(&batch(1, 1, 1)).is_err());
                 assert!(life.opened.storage.save_state(View(9), View(9)).is_err());
-                assert!(life.opened.storage.install(OpNumber(0), None, &[]).is_err());
+                assert!(life.opened.storage.install(View(0), OpNumber(0), None, &[]).is_err());
                 break;
             }
         }

@@ -1,0 +1,203 @@
+//! Coming back without a log, and with one.
+
+use super::*;
+use crate::peer::ViewStart;
+
+const LIFE: u32 = 900;
+
+fn memory(view: u64) -> Memory {
+    Memory::View { view: View(view), last_normal_view: View(view) }
+}
+
+/// Replica 2 of so many, back from a life in view `view`, and known to the others.
+fn recovering(members: usize, view: u64) -> Replica {
+    let config = ReplicaConfig { incarnation: LIFE, ..config(2, members) };
+    let mut replica = Replica::start(0, config, memory(view)).unwrap();
+    for peer in (0..members as u8).filter(|peer| *peer != 2) {
+        hello(&mut replica, 0, peer);
+    }
+    replica.on_tick(0);
+    drain(&mut replica);
+    replica
+}
+
+fn nonce(attempt: u64) -> u64 {
+    u64::from(LIFE) << 32 | attempt
+}
+
+fn start(last_op: u64, commit: u64) -> Option<ViewStart> {
+    let (last_op, commit) = (op(last_op), op(commit));
+    Some(ViewStart { origin: View(0), length: op(0), last_op, commit })
+}
+
+fn answer(replica: &mut Replica, from: u8, nonce: u64, view: u64, start: Option<ViewStart>) -> Vec<Action> {
+    let message = PeerMessage::RecoveryResponse { nonce, view: View(view), start };
+    replica.on_peer_message(0, id(from), life(from), message);
+    drain(replica)
+}
+
+fn asks(actions: &[Action]) -> bool {
+    actions.iter().any(|a| matches!(a, Action::Send { message: PeerMessage::GetState { .. }, .. }))
+}
+
+/// B3, U5: it has nothing to vote with, to answer with or to acknowledge.
+#[test]
+fn a_recovering_replica_keeps_out_of_everything() {
+    let mut replica = recovering(3, 4);
+    for message in [
+        PeerMessage::StartViewChange { view: View(9) },
+        PeerMessage::Suspect { view: View(4) },
+        PeerMessage::GetState { view: View(4), after: op(0), upto: op(9) },
+        PeerMessage::GetSnapshot { op: op(0), offset: 0 },
+        PeerMessage::StartView { view: View(7), start: start(3, 3).unwrap() },
+    ] {
+        replica.on_peer_message(0, id(1), life(1), message);
+    }
+    assert_eq!(drain(&mut replica), []);
+    assert_eq!((replica.status().role, replica.view()), (RoleName::Recovering, View(4)));
+    replica.on_peer_message(0, id(1), life(1), PeerMessage::Recovery { nonce: 5, view: View(0) });
+    let also = PeerMessage::AlsoRecovering { nonce: 5 };
+    assert_eq!(drain(&mut replica), [Action::Send { to: id(1), message: also }]);
+}
+
+#[test]
+fn f_plus_one_answers_and_the_leader_of_the_highest_view_among_them() {
+    // Views 0 and 3 are led by replica 0, view 4 by replica 1.
+    let mut replica = recovering(3, 3);
+    assert!(!asks(&answer(&mut replica, 0, nonce(1), 3, start(5, 4))), "one answer");
+    assert!(!asks(&answer(&mut replica, 1, nonce(1), 4, None)), "its leader's answer is missing");
+    assert!(asks(&answer(&mut replica, 1, nonce(1), 4, start(5, 5))));
+
+    let mut replica = recovering(3, 3);
+    answer(&mut replica, 0, nonce(1), 0, start(5, 4));
+    assert!(!asks(&answer(&mut replica, 1, nonce(1), 0, None)), "D4: behind what was promised");
+
+    let mut replica = recovering(3, 3);
+    answer(&mut replica, 0, nonce(7), 3, start(5, 4));
+    assert!(!asks(&answer(&mut replica, 1, nonce(7), 3, None)), "answers to another attempt");
+}
+
+#[test]
+fn it_is_back_once_it_holds_all_that_the_leader_held() {
+    let mut replica = recovering(3, 0);
+    answer(&mut replica, 1, nonce(1), 0, None);
+    answer(&mut replica, 0, nonce(1), 0, start(2, 1));
+    for at in [2, 1] {
+        assert_eq!(replica.status().role, RoleName::Recovering);
+        let payload = payload(&[(at, 1, &set("v"))]);
+        let (view, ordered_in) = (View(0), View(0));
+        let batch = PeerMessage::NewState { view, ordered_in, first: op(at), last: op(at), payload };
+        replica.on_peer_message(0, id(0), life(0), batch);
+    }
+    let actions = drain(&mut replica);
+    assert!(matches!(actions[0], Action::SaveState { .. }), "D3: {actions:?}");
+    assert!(matches!(actions[1], Action::OpenGate { role: GateRole::Follow, last_op: OpNumber(2), .. }));
+    assert_eq!((replica.status().commit, replica.status().applied), (op(1), op(1)));
+}
+
+/// The leader may be gone, or have left the view, before all is fetched.
+#[test]
+fn an_attempt_that_stalls_is_begun_anew_with_another_nonce() {
+    let mut replica = recovering(3, 0);
+    answer(&mut replica, 1, nonce(1), 0, None);
+    answer(&mut replica, 0, nonce(1), 0, start(2, 1));
+    let give_up = replica.config().view_change_timeout_ns;
+    replica.on_tick(give_up);
+    let asked = PeerMessage::Recovery { nonce: nonce(2), view: View(0) };
+    assert!(drain(&mut replica).contains(&Action::Send { to: id(1), message: asked }));
+}
+
+#[test]
+fn when_too_many_have_lost_their_memory_that_is_said() {
+    let mut replica = recovering(3, 0);
+    let also = PeerMessage::AlsoRecovering { nonce: nonce(1) };
+    let mut fatal = None;
+    for now in (0..5_000).step_by(20) {
+        replica.on_peer_message(now * MS, id(1), life(1), also.clone());
+        replica.on_tick(now * MS);
+        fatal = drain(&mut replica).into_iter().find(|action| matches!(action, Action::Fatal(_)));
+        if fatal.is_some() {
+            break;
+        }
+    }
+    assert_eq!(fatal, Some(Action::Fatal(Fatal::StateLost { lost: 2, members: 3 })));
+    // One of five is no reason.
+    let mut replica = recovering(5, 0);
+    for now in (0..5_000).step_by(20) {
+        replica.on_peer_message(now * MS, id(1), life(1), also.clone());
+        replica.on_tick(now * MS);
+        assert!(!drain(&mut replica).iter().any(|action| matches!(action, Action::Fatal(_))));
+    }
+}
+
+/// The others: they answer, fence, and make way where nobody else could answer.
+#[test]
+fn normal_replicas_help_and_count_the_new_life_only() {
+    let mut leader = leading(3);
+    let first_life = false;
+    let hello = PeerMessage::Hello { config_hash: HASH, first_life };
+    leader.on_peer_message(0, id(2), LIFE, hello);
+    let fence = Action::ExpectIncarnation { peer: id(2), incarnation: LIFE };
+    assert_eq!(drain(&mut leader)[0], fence, "D4");
+    leader.on_peer_message(0, id(2), LIFE, PeerMessage::Recovery { nonce: 5, view: View(0) });
+    let [Action::Send { message: PeerMessage::RecoveryResponse { nonce: 5, start: Some(_), .. }, .. }] =
+        &drain(&mut leader)[..]
+    else {
+        panic!()
+    };
+    // It promised something in view 2, which it would lead itself: view 3 it is.
+    leader.on_peer_message(0, id(2), LIFE, PeerMessage::Recovery { nonce: 5, view: View(2) });
+    assert_eq!(drain(&mut leader), [Action::Freeze]);
+    leader.on_frozen(0, 0);
+    assert_eq!(leader.view(), View(3));
+
+    // L11: whoever led this view lost it with its memory.
+    let mut follower = following(3);
+    let hello = PeerMessage::Hello { config_hash: HASH, first_life };
+    follower.on_peer_message(0, id(0), LIFE, hello);
+    assert!(drain(&mut follower).contains(&Action::Freeze));
+}
+
+/// Mode `disk`: as if it had been away.
+#[test]
+fn a_log_on_disk_makes_recovery_unnecessary() {
+    let entry = |at, value| LogEntry {
+        view: View(1),
+        first: op(at),
+        last: op(at),
+        payload: payload(&[(at, 1, &set(value))]),
+    };
+    let back = |me: u8, view: u64, last_normal_view: u64| {
+        let config = ReplicaConfig { incarnation: LIFE, durable: true, ..config(me, 3) };
+        let log = vec![entry(1, "a"), entry(2, "b")];
+        let (view, last_normal_view) = (View(view), View(last_normal_view));
+        let memory = Memory::Log { view, last_normal_view, snapshot: None, log };
+        let mut replica = Replica::start(0, config, memory).unwrap();
+        for peer in (0..3).filter(|peer| *peer != me) {
+            hello(&mut replica, 0, peer);
+        }
+        let at_start = drain(&mut replica);
+        (replica, at_start)
+    };
+
+    // L11: a leader does not go on where it was.
+    let (leader, actions) = back(1, 1, 1);
+    assert_eq!(leader.view(), View(2));
+    assert!(actions.contains(&Action::SaveState { view: View(2), last_normal_view: View(1) }));
+
+    // A follower asks the view's leader, and an old copy of its answer does not cut what was acknowledged.
+    let (mut follower, _) = back(2, 1, 1);
+    let start = ViewStart { origin: View(0), length: op(0), last_op: op(1), commit: op(1) };
+    follower.on_peer_message(0, id(1), life(1), PeerMessage::StartView { view: View(1), start });
+    assert_eq!(follower.status().role, RoleName::Follower);
+    assert_eq!(follower.status().last_op, op(2));
+    assert!(drain(&mut follower).contains(&Action::Acknowledge { op: op(2) }));
+
+    // One that had voted votes again.
+    let (mut voter, _) = back(2, 4, 1);
+    voter.on_tick(20 * MS);
+    let voted = |action: &Action| {
+        matches!(action, Action::Send { to: ReplicaId(1), message: PeerMessage::DoViewChange { .. } })
+    };
+    assert!(drain(&mut voter).iter().any(voted));
+}

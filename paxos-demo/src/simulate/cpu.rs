@@ -1,0 +1,209 @@
+//! Ingress: frames meet a CPU, programs run there step by step, and what becomes of the frame.
+
+use electrode::abi::Kind;
+use electrode::model::{Action, Run, Step, frame};
+use electrode::wire;
+
+use super::check::Promise;
+use super::machine::Process;
+use super::weather::US;
+use super::world::{Frame, Happening, World};
+
+impl World {
+    /// A frame reaches a machine.
+    pub(super) fn arrive(&mut self, node: usize, frame: Frame) {
+        let machine = &mut self.nodes[node];
+        if !machine.ghosts.is_empty() && self.meet_ghosts(node, &frame) {
+            return;
+        }
+        let machine = &mut self.nodes[node];
+        if !machine.attached {
+            return self.to_socket(node, &frame);
+        }
+        let cpu = self.rng.usize(0..machine.cpus.len());
+        machine.cpus[cpu].queue.push_back(frame);
+        self.run_cpu(node, cpu);
+    }
+
+    /// Programs that should be gone take their part first (plants A17 and P9). Whether one kept the frame.
+    fn meet_ghosts(&mut self, node: usize, frame: &Frame) -> bool {
+        for ghost in 0..self.nodes[node].ghosts.len() {
+            let kernel = &mut self.nodes[node].ghosts[ghost];
+            kernel.control.virtual_now_ns = self.now;
+            let outcome = kernel.process(frame);
+            match outcome.action {
+                Action::Pass => {}
+                Action::Drop => return true,
+                Action::Reply(reply) => {
+                    self.trace.line(self.now, |line| line.push_str(&format!("r{node} GHOST acknowledges")));
+                    self.leave(node, reply.into(), true);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Lets a CPU work until its queue is empty or its program is interrupted.
+    pub(super) fn run_cpu(&mut self, node: usize, cpu: usize) {
+        while !self.nodes[node].cpus[cpu].planned {
+            if !self.ready(node, cpu) {
+                return;
+            }
+            if self.weather.stall.hit(&mut self.rng) {
+                let steps = self.rng.u32(1..24);
+                let over = (0..steps).any(|_| self.step_cpu(node, cpu));
+                if !over {
+                    let at = self.now + self.rng.u64(1..=self.weather.stall_ns_max);
+                    self.nodes[node].cpus[cpu].planned = true;
+                    self.plan(at, Happening::Cpu { node, cpu });
+                }
+            } else {
+                self.finish_cpu(node, cpu);
+            }
+        }
+    }
+
+    /// Whether there is a program to run; takes the next frame if there is none.
+    fn ready(&mut self, node: usize, cpu: usize) -> bool {
+        let machine = &mut self.nodes[node];
+        if machine.cpus[cpu].run.is_some() {
+            return true;
+        }
+        let Some(frame) = machine.cpus[cpu].queue.pop_front() else { return false };
+        if !machine.attached {
+            // It has left its hook since; the frame goes where it would go without it.
+            self.to_socket(node, &frame);
+            return self.ready(node, cpu);
+        }
+        machine.cpus[cpu].run = Some(Run::new(&frame, cpu as u32));
+        true
+    }
+
+    /// Runs the program at work to its end.
+    pub(super) fn finish_cpu(&mut self, node: usize, cpu: usize) {
+        while self.nodes[node].cpus[cpu].run.is_some() && !self.step_cpu(node, cpu) {}
+    }
+
+    /// One step of the program at work; whether it was the last.
+    pub(super) fn step_cpu(&mut self, node: usize, cpu: usize) -> bool {
+        let now = self.now;
+        let machine = &mut self.nodes[node];
+        let Some(mut run) = machine.cpus[cpu].run.take() else { return true };
+        machine.kernel.control.virtual_now_ns = now;
+        let before = machine.kernel.gate();
+        let step = run.step(&mut machine.kernel);
+        let after = machine.kernel.gate();
+        self.trace.mix(&[node as u64, cpu as u64, machine.kernel.control.gate]);
+        if after.op != before.op {
+            self.trace.line(now, |line| {
+                line.push_str(&format!(
+                    "r{node} cpu{cpu} tail {} -> {} in epoch {}",
+                    before.op, after.op, after.epoch
+                ));
+            });
+            // F7: whatever the program acknowledges later, it promises it here.
+            if let Some(promise) = Promise::of(&run, machine.addr)
+                && !machine.kernel.params.log_only
+            {
+                let checked = self.checker.promised(node, promise, &machine.kernel);
+                self.violate(checked);
+            }
+        }
+        let machine = &mut self.nodes[node];
+        let Step::Done(outcome) = step else {
+            machine.cpus[cpu].run = Some(run);
+            return false;
+        };
+        let frame: Frame = run.frame().into();
+        if outcome.rang {
+            self.ring(node);
+        }
+        self.trace.line(now, |line| {
+            line.push_str(&format!("r{node} cpu{cpu} {}: {}", outcome.verdict.name(), describe(&frame)));
+        });
+        match outcome.action {
+            Action::Pass => self.to_socket(node, &frame),
+            Action::Drop => {}
+            Action::Reply(reply) => {
+                let published = outcome.verdict == electrode::abi::Verdict::TxAck;
+                self.leave(node, reply.into(), !published || self.nodes[node].kernel.plants.shared_scratch);
+            }
+        }
+        true
+    }
+
+    /// The stack: a datagram with a right checksum goes into the socket, if there is one with room.
+    pub(super) fn to_socket(&mut self, node: usize, frame: &Frame) {
+        let machine = &self.nodes[node];
+        if matches!(machine.process, Process::Dead) {
+            return;
+        }
+        let Ok(datagram) = frame::parse(frame, machine.addr) else { return };
+        if !datagram.checksum_is_right(frame) {
+            return;
+        }
+        if machine.inbox.len() >= self.weather.socket_room || self.weather.socket_loses.hit(&mut self.rng) {
+            self.trace.line(self.now, |line| {
+                line.push_str(&format!("r{node} socket loses {}", describe(frame)));
+            });
+            return;
+        }
+        let bytes = datagram.payload(frame).to_vec();
+        self.nodes[node].inbox.push_back((bytes, datagram.from));
+        let at = self.now + self.rng.u64(2 * US..40 * US);
+        self.wake(node, at);
+    }
+
+    /// A doorbell rings.
+    fn ring(&mut self, node: usize) {
+        if self.weather.bell_lost.hit(&mut self.rng) {
+            return;
+        }
+        self.nodes[node].rang = true;
+        if self.nodes[node].armed {
+            let at = self.now + self.rng.u64(2 * US..40 * US);
+            self.wake(node, at);
+        }
+    }
+
+    /// The process looks at `at`, unless it does so before.
+    pub(super) fn wake(&mut self, node: usize, at: u64) {
+        let machine = &mut self.nodes[node];
+        if !matches!(machine.process, Process::Asleep(_)) {
+            return;
+        }
+        let at = at.max(machine.stopped_until);
+        if at < machine.wake_at {
+            machine.wake_at = at;
+            machine.ticket += 1;
+            let ticket = machine.ticket;
+            self.plan(at, Happening::Wake { node, ticket });
+        }
+    }
+}
+
+/// A frame in a few words.
+pub(super) fn describe(bytes: &[u8]) -> String {
+    // Ethernet, IPv4, UDP: the frames of this simulation have no options.
+    let Some(payload) = bytes.get(42..) else { return "a short frame".into() };
+    let ports = || (bytes[29], bytes[33]);
+    let Ok((header, body)) = wire::parse(payload) else {
+        return format!("{:?} no datagram of ours", ports());
+    };
+    let (from, to) = ports();
+    let life = header.incarnation.get();
+    let what = match header.kind() {
+        Some(Kind::Prepare) => format!(
+            "Prepare {}..={} commit {} epoch {}",
+            header.first(),
+            header.last(),
+            header.commit(),
+            header.leader_epoch()
+        ),
+        Some(Kind::PrepareOk) => format!("PrepareOk {} epoch {}", header.last(), header.leader_epoch()),
+        Some(Kind::Commit) => format!("Commit {}", header.commit()),
+        _ => super::wire::describe_message(body),
+    };
+    format!(".{from}->.{to} r{} life {life} view {}: {what}", header.sender, header.view())
+}

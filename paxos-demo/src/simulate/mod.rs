@@ -1,0 +1,42 @@
+//! Deterministic simulation: whole groups in virtual time, with everything that can go wrong going wrong.
+//!
+//! The replica core, its driver and the user-space half of the library are those that ship; only sockets,
+//! kernel programs, clock and disk are replaced. The kernel programs are [`electrode::model`], stopped between
+//! any two of their steps, on two CPUs a replica.
+//!
+//! ```text
+//!  Driver (core + Endpoint) ──FastPath──> kernel_path ──> Machine: kernel memory, CPUs, socket
+//!        │                                                    ▲
+//!        └──Transport──> wire (faults) ──frames───────────────┘
+//!  all of it: World, moved on by pump() in the order of one event queue and one random generator
+//! ```
+//!
+//! A process runs one step of its driver at a time. Whatever it does to the outside (a send, a call of the
+//! fast path, a write to its disk) is an *effect*: there its kernel programs may run on, the process may be
+//! stopped for a while (then the world goes on, nested inside that call), or die.
+//!
+//! What must hold is checked from outside ([`check`]): frames, calls of fast path and disk, what is handed to
+//! the replica and what it wants done. A seed decides everything; the same seed gives the same trace.
+
+mod check;
+mod clients;
+mod command;
+mod cpu;
+mod disk;
+mod effect;
+mod kernel_path;
+mod machine;
+mod processes;
+mod pump;
+mod run;
+#[cfg(test)]
+mod tests;
+mod trace;
+mod transport;
+mod weather;
+mod wire;
+mod world;
+
+pub use check::Violation;
+pub use command::{SimulateError, simulate};
+pub use run::{Outcome, Setting, run_seed};

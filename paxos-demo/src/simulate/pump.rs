@@ -1,0 +1,208 @@
+//! The loop: what happens next, happens.
+
+use super::machine::{Machine, Process};
+use super::processes::{start, step};
+use super::weather::{MS, US};
+use super::world::{Fault, Happening, Shared, World, lock};
+use crate::config::Durability;
+
+/// How long after the faults everything must have settled (C10).
+const SETTLE_NS: u64 = 4_000 * MS;
+/// Requests that each client makes after the faults.
+const LAST_REQUESTS: u32 = 3;
+
+/// Lets everything happen that happens up to `until`, or until the run is over.
+pub(super) fn pump(shared: &Shared, until: u64) {
+    loop {
+        let mut world = lock(shared);
+        if world.done || world.violation.is_some() {
+            return;
+        }
+        let Some(happening) = world.next(until) else {
+            world.set_now(until);
+            return;
+        };
+        match happening {
+            Happening::Wake { node, ticket } => {
+                if world.may_step(node, ticket) {
+                    drop(world);
+                    step(shared, node);
+                }
+            }
+            Happening::Start { node } => {
+                drop(world);
+                start(shared, node);
+            }
+            other => world.happen(other),
+        }
+    }
+}
+
+impl World {
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Arrive { node, frame } => self.arrive(node, frame),
+            Happening::ToClient { client, frame } => self.to_client(client, &frame),
+            Happening::Cpu { node, cpu } => {
+                self.nodes[node].cpus[cpu].planned = false;
+                self.run_cpu(node, cpu);
+            }
+            Happening::ClientTimer { client } => self.client_timer(client),
+            Happening::Detach { node, life } => {
+                let machine = &mut self.nodes[node];
+                if machine.life == life {
+                    machine.attached = false;
+                    for cpu in 0..2 {
+                        self.run_cpu(node, cpu);
+                    }
+                }
+            }
+            Happening::Fault(fault) => self.fault(fault),
+            Happening::Mend { from, to } => self.links.block(from, to, false),
+            Happening::Synced { node, life } => {
+                if self.nodes[node].life == life {
+                    self.synced(node);
+                }
+            }
+            Happening::Calm => self.calm_down(),
+            Happening::Deadline => self.too_late(),
+            Happening::Wake { .. } | Happening::Start { .. } => unreachable!("handled by the pump"),
+        }
+    }
+
+    /// Whether this wake-up is still the one that counts, and the process can run.
+    fn may_step(&mut self, node: usize, ticket: u64) -> bool {
+        let machine = &mut self.nodes[node];
+        if machine.ticket != ticket || !matches!(machine.process, Process::Asleep(_)) {
+            return false;
+        }
+        machine.wake_at = u64::MAX;
+        if machine.stopped_until > self.now {
+            let at = machine.stopped_until;
+            self.wake(node, at);
+            return false;
+        }
+        true
+    }
+
+    /// Plans the first fault of each kind.
+    pub(super) fn plan_faults(&mut self) {
+        for fault in [Fault::Partition, Fault::Clog, Fault::Kill, Fault::PowerLoss, Fault::Stop] {
+            self.plan_fault(fault);
+        }
+        let end = self.weather.storm_ns;
+        self.plan(end, Happening::Calm);
+        self.plan(end + SETTLE_NS, Happening::Deadline);
+    }
+
+    fn plan_fault(&mut self, fault: Fault) {
+        let every = match fault {
+            Fault::Partition => self.weather.partition_every_ns,
+            Fault::Clog => self.weather.clog_every_ns,
+            Fault::Kill => self.weather.kill_every_ns,
+            Fault::PowerLoss => self.weather.power_loss_every_ns,
+            Fault::Stop => self.weather.stop_every_ns,
+        };
+        if every > 0 {
+            let at = self.after(every);
+            self.plan(at, Happening::Fault(fault));
+        }
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        if self.calm {
+            return;
+        }
+        self.plan_fault(fault);
+        let members = self.weather.members;
+        let node = self.rng.usize(0..members);
+        let now = self.now;
+        match fault {
+            Fault::Partition => self.partition(node),
+            Fault::Clog => {
+                let to = self.rng.usize(0..members);
+                let until = now + self.rng.u64(MS..40 * MS);
+                self.links.clog(node, to, until);
+            }
+            Fault::Stop => {
+                let until = now + self.rng.u64(MS..100 * MS);
+                self.trace.line(now, |line| {
+                    line.push_str(&format!("r{node} is stopped until {:.3} ms", until as f64 / 1e6));
+                });
+                self.nodes[node].stopped_until = until;
+            }
+            Fault::Kill => {
+                if self.may_lose(node) {
+                    self.nodes[node].dies_in = Some(self.rng.u32(0..60));
+                }
+            }
+            Fault::PowerLoss => {
+                if self.may_lose(node) {
+                    self.nodes[node].dies_in = Some(0);
+                    self.lost_power(node);
+                }
+            }
+        }
+    }
+
+    /// One-way or both ways, one link or all links of a machine.
+    fn partition(&mut self, node: usize) {
+        let members = self.weather.members;
+        let until = self.now + self.rng.u64(MS..150 * MS);
+        let (out, back) = [(true, false), (false, true), (true, true)][self.rng.usize(0..3)];
+        let only = self.rng.bool().then(|| self.rng.usize(0..members));
+        let now = self.now;
+        self.trace.line(now, |line| {
+            line.push_str(&format!("r{node} is cut off from {only:?}, out {out} in {back}"));
+        });
+        for peer in (0..members).filter(|p| *p != node && only.is_none_or(|only| only == *p)) {
+            for (from, to) in [(node, peer)].into_iter().filter(|_| out).chain(back.then_some((peer, node))) {
+                self.links.block(from, to, true);
+                self.plan(until, Happening::Mend { from, to });
+            }
+        }
+    }
+
+    /// Whether durability promises that the group survives this loss too: in mode `memory` a minority may be
+    /// without its memory at a time (what was lost is lost until it has recovered), in mode `disk` all may be.
+    fn may_lose(&self, node: usize) -> bool {
+        let lost = |(other, machine): &(usize, &Machine)| {
+            let gone = machine.dies_in.is_some() || matches!(machine.process, Process::Dead);
+            *other != node && (gone || machine.doomed || !self.checker.is_whole(*other))
+        };
+        let lost = self.nodes.iter().enumerate().filter(lost).count();
+        !self.memory_only() || 2 * (lost + 1) < self.weather.members
+    }
+
+    /// Whether the log is in memory only.
+    pub(super) fn memory_only(&self) -> bool {
+        self.weather.durability == Durability::Memory
+    }
+
+    /// The faults are over: all links work, all machines run.
+    fn calm_down(&mut self) {
+        let now = self.now;
+        self.trace.line(now, |line| line.push_str("--- the faults are over"));
+        self.calm = true;
+        self.weather.calm();
+        self.links.mend_all();
+        for node in 0..self.nodes.len() {
+            let machine = &mut self.nodes[node];
+            machine.stopped_until = 0;
+            if machine.dies_in.is_some_and(|left| left > 0) {
+                machine.dies_in = None;
+            }
+            self.wake(node, now);
+        }
+        self.clients.finish(LAST_REQUESTS);
+        for client in 0..self.clients.len() {
+            self.plan(now + US, Happening::ClientTimer { client });
+        }
+    }
+
+    fn too_late(&mut self) {
+        let stuck = self.settled().err().unwrap_or_default();
+        let violation = super::check::Violation::new("C10", 0, format!("not settled in time: {stuck}"));
+        self.violate(Err(violation));
+    }
+}

@@ -1,0 +1,144 @@
+//! What one seed draws before it starts: sizes, and which faults there are and how often.
+//!
+//! Swarm style: a seed that has every fault at once hides what only some of them together show. One mix serves
+//! all planted bugs; nothing here knows of them.
+
+use fastrand::Rng;
+
+use crate::config::Durability;
+
+/// A microsecond in nanoseconds.
+pub(super) const US: u64 = 1_000;
+/// A millisecond in nanoseconds.
+pub(super) const MS: u64 = 1_000_000;
+
+/// One in so many; zero: never.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Odds(u32);
+
+impl Odds {
+    pub(super) const NEVER: Self = Self(0);
+
+    /// Throws the dice.
+    pub(super) fn hit(self, rng: &mut Rng) -> bool {
+        self.0 != 0 && rng.u32(0..self.0) == 0
+    }
+}
+
+/// What a seed draws.
+#[derive(Clone, Debug)]
+pub(super) struct Weather {
+    pub members: usize,
+    pub durability: Durability,
+    pub clients: usize,
+    pub log_slots: u32,
+    pub quorum_window: u32,
+    pub batch_one: bool,
+    pub pipeline_batches: usize,
+    pub repair_ops: u64,
+    /// Payload bytes that a log keeps; what is older is in a snapshot.
+    pub log_bytes_max: usize,
+    /// Values of clients are up to this long.
+    pub value_bytes_max: usize,
+    /// How long there are faults.
+    pub storm_ns: u64,
+    // The wire.
+    pub loss: Odds,
+    pub duplicate: Odds,
+    pub overtake: Odds,
+    pub overtake_ns_max: u64,
+    pub replay: Odds,
+    pub forge: Odds,
+    /// Mean time between two of these; zero: none.
+    pub partition_every_ns: u64,
+    pub clog_every_ns: u64,
+    // The machine.
+    pub kill_every_ns: u64,
+    pub power_loss_every_ns: u64,
+    pub stop_every_ns: u64,
+    /// How long a killed replica stays away at most.
+    pub away_ns_max: u64,
+    /// A process is interrupted at an effect.
+    pub interrupt: Odds,
+    pub interrupt_ns_max: u64,
+    /// A kernel program is interrupted.
+    pub stall: Odds,
+    pub stall_ns_max: u64,
+    pub clone_fails: Odds,
+    pub bell_lost: Odds,
+    pub socket_loses: Odds,
+    pub socket_room: usize,
+    /// An fsync takes up to so long.
+    pub fsync_ns_max: u64,
+}
+
+impl Weather {
+    pub(super) fn draw(rng: &mut Rng, members: Option<usize>, durability: Option<Durability>) -> Self {
+        let pick = |rng: &mut Rng, of: &[u32]| Odds(of[rng.usize(0..of.len())]);
+        // Each fault is there in about two seeds of three.
+        let often = |rng: &mut Rng, ms: &[u64]| match rng.u8(0..3) {
+            0 => 0,
+            _ => ms[rng.usize(0..ms.len())] * MS,
+        };
+        Self {
+            members: members.unwrap_or([3, 3, 5][rng.usize(0..3)]),
+            durability: durability.unwrap_or([Durability::Memory, Durability::Disk][rng.usize(0..2)]),
+            clients: rng.usize(1..6),
+            log_slots: [4, 8, 16][rng.usize(0..3)],
+            quorum_window: [8, 16, 32][rng.usize(0..3)],
+            batch_one: rng.bool(),
+            pipeline_batches: rng.usize(1..5),
+            repair_ops: rng.u64(1..20),
+            log_bytes_max: [600, 3000, 60_000][rng.usize(0..3)],
+            value_bytes_max: [8, 40][rng.usize(0..2)],
+            storm_ns: rng.u64(300..900) * MS,
+            loss: pick(rng, &[0, 200, 40, 12, 6]),
+            duplicate: pick(rng, &[0, 100, 20, 5]),
+            overtake: pick(rng, &[0, 50, 10, 3]),
+            overtake_ns_max: [MS, 5 * MS, 40 * MS][rng.usize(0..3)],
+            replay: pick(rng, &[0, 300, 50]),
+            forge: pick(rng, &[0, 200, 30]),
+            partition_every_ns: often(rng, &[50, 200]),
+            clog_every_ns: often(rng, &[50, 200]),
+            kill_every_ns: often(rng, &[60, 150, 400]),
+            power_loss_every_ns: often(rng, &[150, 400]),
+            stop_every_ns: often(rng, &[60, 200]),
+            away_ns_max: [5 * MS, 60 * MS, 300 * MS][rng.usize(0..3)],
+            interrupt: pick(rng, &[0, 400, 100, 30]),
+            interrupt_ns_max: [100 * US, MS, 20 * MS][rng.usize(0..3)],
+            stall: pick(rng, &[0, 50, 10, 4]),
+            stall_ns_max: [50 * US, MS, 10 * MS, 60 * MS][rng.usize(0..4)],
+            clone_fails: pick(rng, &[0, 100, 10]),
+            bell_lost: pick(rng, &[0, 50, 5]),
+            socket_loses: pick(rng, &[0, 100, 20]),
+            socket_room: [4, 16, 256][rng.usize(0..3)],
+            fsync_ns_max: [100 * US, 2 * MS, 20 * MS][rng.usize(0..3)],
+        }
+    }
+
+    /// The faults are over: what is left is a machine that works.
+    pub(super) fn calm(&mut self) {
+        let Self { members, durability, .. } = *self;
+        *self = Self {
+            members,
+            durability,
+            loss: Odds::NEVER,
+            duplicate: Odds::NEVER,
+            overtake: Odds::NEVER,
+            replay: Odds::NEVER,
+            forge: Odds::NEVER,
+            partition_every_ns: 0,
+            clog_every_ns: 0,
+            kill_every_ns: 0,
+            power_loss_every_ns: 0,
+            stop_every_ns: 0,
+            interrupt: Odds::NEVER,
+            stall: Odds::NEVER,
+            clone_fails: Odds::NEVER,
+            bell_lost: Odds::NEVER,
+            socket_loses: Odds::NEVER,
+            socket_room: 256,
+            ..self.clone()
+        };
+    }
+}
