@@ -178,7 +178,9 @@ impl Endpoint {
 
     /// Appends early batches whose turn has come.
     pub(super) fn close_gap(&mut self, f: &mut dyn FnMut(Event<'_>), held_over: &mut bool) -> Result<()> {
-        if !self.follower.waits_for_gap() {
+        // What waits since before the gate was frozen belongs to a view that this replica has left: logged and
+        // acknowledged now it would be missing in the vote (U1, C3).
+        if self.state != GateState::Follow || !self.follower.waits_for_gap() {
             return Ok(());
         }
         self.drain(f);

@@ -245,7 +245,13 @@ impl Replica {
         let view = self.view;
         let Role::ViewChange(change) = &mut self.role else { return };
         let Some(start) = change.start else { return };
-        let Some(fetch) = change.fetch.take_if(|fetch| fetch.is_done()) else { return };
+        let Some(fetch) = change.fetch.take_if(|fetch| fetch.is_done()) else {
+            if change.fetch.is_some() {
+                // It flows, however long it takes.
+                change.give_up_at = self.now + self.config.view_change_timeout_ns;
+            }
+            return;
+        };
         if !self.install(fetch.take(), view) {
             return;
         }

@@ -116,6 +116,7 @@ impl Storage for SimStorage {
 
     fn install(
         &mut self,
+        view: View,
         keep: OpNumber,
         snapshot: Option<(OpNumber, Bytes)>,
         entries: &[LogEntry],
@@ -132,6 +133,9 @@ impl Storage for SimStorage {
                 disk.snapshot = Some((op, bytes));
             }
             disk.log.extend_from_slice(entries);
+            if let Some((_, last_normal_view)) = &mut disk.state {
+                *last_normal_view = view.max(*last_normal_view);
+            }
             disk.durable = disk.end();
         });
         Ok(())

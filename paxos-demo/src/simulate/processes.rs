@@ -49,7 +49,7 @@ impl Observer for Witnessed {
         let disk = &nodes[self.node].disk;
         let checked = match action {
             Action::Prepare { first, payload, .. } => checker.prepared(self.node, *first, payload),
-            Action::InstallLog { keep, snapshot, entries } => {
+            Action::InstallLog { keep, snapshot, entries, .. } => {
                 checker.installs(self.node, *keep, snapshot.as_ref().map(|(op, _)| *op), entries)
             }
             Action::OpenGate { role, view, last_op, .. } => {

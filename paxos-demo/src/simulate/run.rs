@@ -114,7 +114,7 @@ impl World {
     /// C10: all clients are served and all replicas have applied the same; otherwise what is missing.
     pub(super) fn settled(&self) -> Result<(), String> {
         if !self.clients.done() {
-            return Err("clients wait for answers".into());
+            return Err(format!("clients wait for answers; {}", self.roles()));
         }
         let ops = self.checker.committed_ops().len() as u64;
         let mut digest = None;
@@ -131,6 +131,21 @@ impl World {
             }
         }
         Ok(())
+    }
+}
+
+impl World {
+    /// What each replica is, in a few words.
+    fn roles(&self) -> String {
+        let role = |(node, machine): (usize, &super::machine::Machine)| match &machine.process {
+            Process::Asleep(driver) => {
+                let status = driver.replica().status();
+                let (role, view, commit, last) = (status.role, status.view, status.commit, status.last_op);
+                format!("r{node} {role:?} in view {view}, committed {commit} of {last}")
+            }
+            _ => format!("r{node} does not run"),
+        };
+        self.nodes.iter().enumerate().map(role).collect::<Vec<_>>().join("; ")
     }
 }
 
