@@ -26,7 +26,9 @@ use self::process::ReplicaProcess;
 use self::xdp_ports::XdpPorts;
 use crate::cli::{BackendChoice, HookChoice};
 use crate::client::{Client, open_socket};
-use crate::config::{Batching, ClusterConfig, ConfigError, Durability, OffloadChoice};
+use crate::config::{
+    Batching, ClusterConfig, ConfigError, Durability, LOG_SLOTS_DEFAULT, OffloadChoice, Timeouts,
+};
 use crate::node::NodeStatus;
 use crate::session::Group;
 use crate::status::RoleName;
@@ -52,6 +54,10 @@ pub struct Spec {
     pub durability: Durability,
     /// How the leader fills a Prepare.
     pub batching: Batching,
+    /// The group's timeouts.
+    pub timeouts: Timeouts,
+    /// Slots of a replica's log.
+    pub log_slots: u32,
     /// Replica i serves Redis clients on this port plus i; not at all if absent.
     pub resp_port: Option<u16>,
     /// Where state and logs are kept; a temporary directory if absent.
@@ -74,6 +80,8 @@ impl Spec {
             offloads: OffloadChoice::default(),
             durability: Durability::default(),
             batching: Batching::default(),
+            timeouts: Timeouts::default(),
+            log_slots: LOG_SLOTS_DEFAULT,
             resp_port: None,
             data_dir: None,
             family: Family::default(),
@@ -224,6 +232,9 @@ impl Cluster {
         config.durability = spec.durability;
         config.offloads = spec.offloads;
         config.batching = spec.batching;
+        config.timeouts = spec.timeouts;
+        config.log_slots = spec.log_slots;
+        config.quorum_window = config.quorum_window.min(spec.log_slots);
         // A file with errors is refused here, with the line, and not by each of the replicas.
         ClusterConfig::parse(&config.to_toml())?;
 
@@ -368,6 +379,17 @@ impl Cluster {
     /// Ends a replica at once, as a crash would.
     pub fn kill(&mut self, id: usize) -> io::Result<()> {
         self.replicas[id].take().map_or(Ok(()), |mut process| process.kill())
+    }
+
+    /// Starts a replica that was killed again, with its data directory, as a supervisor would. The child dies
+    /// with the calling thread.
+    pub fn restart(&mut self, id: usize) -> Result<(), ClusterError> {
+        if self.replicas[id].is_some() { Ok(()) } else { self.spawn(id) }
+    }
+
+    /// The end of what a running replica has written.
+    pub fn log_tail(&self, id: usize) -> Option<String> {
+        self.replicas[id].as_ref().map(ReplicaProcess::log_tail)
     }
 
     /// Where a replica serves Redis clients.

@@ -47,6 +47,10 @@ pub enum FabricError {
         waited_ms: u64,
     },
 
+    /// The programs that make faults cannot be used.
+    #[error(transparent)]
+    Faults(#[from] crate::Error),
+
     /// The configuration asks for something that cannot be.
     #[error("fabric configuration: {0}")]
     Config(String),

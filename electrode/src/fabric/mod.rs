@@ -31,6 +31,8 @@
 
 mod build;
 mod error;
+#[cfg(feature = "ebpf")]
+mod faults;
 mod netlink;
 pub mod netns;
 mod offload;
@@ -42,6 +44,8 @@ use std::time::{Duration, Instant};
 use rtnetlink::packet_route::AddressFamily;
 
 pub use self::error::FabricError;
+#[cfg(feature = "ebpf")]
+pub use self::faults::{FAULT_HOSTS_MAX, FaultCounts, Faults, LinkFaults};
 pub use self::netns::NetNs;
 
 use self::netlink::{Mac, Netlink};

@@ -98,6 +98,20 @@ impl<'r> Netlink<'r> {
         added.map_err(|e| FabricError::link(format!("add veth {}", cable.port), "veth", io_error(e)))
     }
 
+    /// Adds a cable with both ends in this namespace, both up.
+    #[cfg(feature = "ebpf")]
+    pub fn add_pair(&self, names: [&str; 2], mtu: Option<u32>) -> Result<(), FabricError> {
+        let mut far = LinkMessageBuilder::<LinkUnspec>::new().name(names[1]);
+        let mut near = LinkVeth::new(names[0], names[1]);
+        if let Some(mtu) = mtu {
+            (far, near) = (far.mtu(mtu), near.mtu(mtu));
+        }
+        let near = near.set_info_data(InfoData::Veth(InfoVeth::Peer(far.build()))).build();
+        let added = self.runtime.block_on(self.handle.link().add(near).execute());
+        added.map_err(|e| FabricError::link(format!("add veth {}", names[0]), "veth", io_error(e)))?;
+        names.into_iter().try_for_each(|name| self.set_link(self.index_of(name)?, true))
+    }
+
     /// Sets a link administratively up or down.
     pub fn set_link(&self, index: u32, up: bool) -> Result<(), FabricError> {
         let change = LinkUnspec::new_with_index(index);

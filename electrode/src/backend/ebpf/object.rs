@@ -61,7 +61,8 @@ pub(crate) fn quiet_libbpf() {
     });
 }
 
-fn failed(what: &str, error: &libbpf_rs::Error) -> Error {
+/// An error with what libbpf printed on this thread.
+pub(crate) fn failed(what: &str, error: &libbpf_rs::Error) -> Error {
     let printed = PRINTED.with_borrow_mut(|lines| lines.drain(..).collect::<Vec<_>>().join("\n  "));
     let reason = if printed.is_empty() { format!("{error:#}") } else { format!("{error:#}\n  {printed}\n ") };
     let hint = match error.kind() {

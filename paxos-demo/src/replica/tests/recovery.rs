@@ -104,8 +104,9 @@ fn it_is_back_once_it_holds_all_that_the_leader_held() {
         replica.on_peer_message(0, id(0), life(0), batch);
     }
     let actions = drain(&mut replica);
-    assert!(matches!(actions[0], Action::SaveState { .. }), "D3: {actions:?}");
-    assert!(matches!(actions[1], Action::OpenGate { role: GateRole::Follow, last_op: OpNumber(2), .. }));
+    assert!(matches!(actions[0], Action::InstallLog { .. }), "{actions:?}");
+    assert!(matches!(actions[1], Action::SaveState { .. }), "D3: {actions:?}");
+    assert!(matches!(actions[2], Action::OpenGate { role: GateRole::Follow, last_op: OpNumber(2), .. }));
     assert_eq!((replica.status().commit, replica.status().applied), (op(1), op(1)));
 }
 
