@@ -168,8 +168,12 @@ fn forged(number: u64, end: u64, records: &[(u8, u64, u64, u64)]) -> Vec<u8> {
             0 => record::put_entry(&mut bytes, 7, synced, &entry, false),
             1 => record::put_entry(&mut bytes, 7, synced, &entry, true),
             2 => {
-                let install =
-                    Install { view: View(b), keep: OpNumber(a), snapshot: (b > 4).then_some(snapshot), entries: c };
+                let install = Install {
+                    view: View(b),
+                    keep: OpNumber(a),
+                    snapshot: (b > 4).then_some(snapshot),
+                    entries: c,
+                };
                 record::put_install(&mut bytes, 7, synced, &install);
             }
             _ => record::put_snapshot(&mut bytes, 7, synced, snapshot),
