@@ -4,7 +4,6 @@
 use crate::batch::BatchEntry;
 use crate::client_table::{ClientTable, Lookup};
 use crate::digest::{Chain, Digest};
-use crate::session::READ;
 use crate::snapshot::{self, Restored, Snapshot, SnapshotError};
 use crate::state_machine::KvStore;
 use electrode::types::OpNumber;
@@ -15,8 +14,6 @@ pub struct Service {
     store: KvStore,
     clients: ClientTable,
     history: Chain,
-    /// The result of the last read that came through the log.
-    read_result: Vec<u8>,
 }
 
 impl Service {
@@ -26,7 +23,6 @@ impl Service {
             store: KvStore::default(),
             clients: ClientTable::new(client_sessions_max),
             history: Chain::default(),
-            read_result: Vec::new(),
         }
     }
 
@@ -37,11 +33,6 @@ impl Service {
         self.store.advance(time_ms);
         let result = if entry.is_no_op() {
             None
-        } else if entry.request & READ != 0 {
-            // No session remembers a read.
-            self.read_result.clear();
-            self.store.read(entry.command, &mut self.read_result);
-            Some(&self.read_result[..])
         } else {
             self.clients.commit(entry.client, entry.request, |result| self.store.apply(entry.command, result))
         };
@@ -80,7 +71,7 @@ impl Service {
     /// of [`Self::new`].
     pub fn restore(bytes: &[u8], client_sessions_max: usize) -> Result<(Self, OpNumber), SnapshotError> {
         let Restored { op, history, store, clients } = snapshot::decode(bytes, client_sessions_max)?;
-        Ok((Self { store, clients, history, read_result: Vec::new() }, op))
+        Ok((Self { store, clients, history }, op))
     }
 
     /// The replicated clock in unix milliseconds: the latest time that any applied batch had.

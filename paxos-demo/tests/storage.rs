@@ -92,7 +92,7 @@ fn child_appends_until_it_is_killed() {
                 let begin = keep.max(progress.snapshot.0);
                 end = durable + 5;
                 let entries: Vec<_> = (begin + 1..=end).map(batch).collect();
-                opened.storage.install(OpNumber(keep), snapshot, &entries).unwrap();
+                opened.storage.install(View(0), OpNumber(keep), snapshot, &entries).unwrap();
                 say(format_args!("DURABLE {end} 0"));
             }
             2 | 3 if durable > 0 => opened.storage.snapshot(progress.durable, state_at(durable)).unwrap(),

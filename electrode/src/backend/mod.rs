@@ -129,6 +129,11 @@ pub trait FastPath: Send {
     /// U9: CLOCK_MONOTONIC nanoseconds of the leader's last packet that the kernel absorbed, 0 if none.
     fn last_leader_ns(&self) -> u64;
 
+    /// D4: CLOCK_MONOTONIC nanoseconds from when on programs of an earlier process can no longer acknowledge.
+    fn earlier_life_ends_ns(&self) -> u64 {
+        0
+    }
+
     /// L2: whose acks count.
     fn expect_incarnation(&mut self, peer: ReplicaId, incarnation: u32);
 

@@ -266,6 +266,13 @@ impl Endpoint {
         self.last_leader_ns.max(self.path.last_leader_ns())
     }
 
+    /// D4: when nothing that an earlier process of this member attached can acknowledge any more; a member that
+    /// lost its log must not ask the others for it before. CLOCK_MONOTONIC nanoseconds. The earlier process
+    /// must have ended, which is for the caller to see to.
+    pub fn earlier_life_ends_ns(&self) -> u64 {
+        self.path.earlier_life_ends_ns()
+    }
+
     /// Rounds that wait for their quorum.
     pub fn rounds_in_flight(&self) -> usize {
         self.leader.in_flight()

@@ -69,6 +69,8 @@ pub struct ReplicaConfig {
     pub view_change_timeout_ns: u64,
     /// How long a group may take to form before it does without the leader of view 0.
     pub formation_timeout_ns: u64,
+    /// D4: before this nothing is said of a recovery, for programs of the earlier life may still acknowledge.
+    pub recover_at_ns: u64,
     /// How long too many members must be without memory before that counts as the end of the group.
     pub lost_after_ns: u64,
     /// Acks wait for the disk (mode `disk`).
@@ -141,6 +143,7 @@ impl ReplicaConfig {
             step_down_ns: 600 * MS,
             view_change_timeout_ns: 300 * MS,
             formation_timeout_ns: 3000 * MS,
+            recover_at_ns: 0,
             lost_after_ns: 1000 * MS,
             durable: false,
             snapshot_bytes: 64 << 20,

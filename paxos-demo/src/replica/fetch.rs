@@ -5,9 +5,10 @@
 //! batches again. Nothing is pushed, so a receiver that is slow or away costs the donor nothing.
 
 use super::action::Outbox;
-use super::{NEVER, Replica, ReplicaConfig, Role};
+use super::{Intent, NEVER, Replica, ReplicaConfig, Role};
 use crate::log::LogEntry;
-use crate::peer::PeerMessage;
+use crate::peer::{PeerMessage, ViewStart};
+use crate::plant::Plant;
 use bytes::{Bytes, BytesMut};
 use electrode::types::{OpNumber, ReplicaId, View};
 use std::collections::BTreeMap;
@@ -242,6 +243,11 @@ impl Replica {
     }
 
     pub(super) fn on_new_state(&mut self, from: ReplicaId, view: View, entry: LogEntry) {
+        if self.planted(Plant::P5) && view == self.view && matches!(self.role, Role::Follower(_)) {
+            let (length, commit) = (entry.last, self.commit);
+            let start = ViewStart { origin: view, length, last_op: length, commit };
+            return self.freeze_for(Intent::EnterView { view, start });
+        }
         self.with_fetch(from, |fetch, now, config, outbox| fetch.on_batch(now, view, entry, config, outbox));
     }
 

@@ -35,7 +35,7 @@ impl Recovery {
             lost_since: NEVER,
             goal: None,
             fetch: None,
-            tell_at: now,
+            tell_at: now.max(config.recover_at_ns),
             tell_interval_ns: config.resend_ns,
             give_up_at: NEVER,
         };

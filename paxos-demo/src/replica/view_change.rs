@@ -181,6 +181,8 @@ impl Replica {
     fn common_with(&self, start: &ViewStart) -> OpNumber {
         let common = if self.planted(Plant::B2) {
             self.log.last_op().min(start.length)
+        } else if self.last_normal_view == self.view && (self.planted(Plant::P4) || self.planted(Plant::P5)) {
+            self.log.last_op().min(start.last_op)
         } else if self.last_normal_view == self.view {
             // Of this very view, before a restart: all of it, for what the leader said may be old.
             self.log.last_op()

@@ -86,6 +86,8 @@ impl Connection {
                 old => old,
             };
             let room = self.room - self.input.len();
+            // What was sent ahead should come in one piece.
+            self.input.reserve(room.min(INPUT_BYTES));
             let mut input = (&mut self.input).limit(room);
             let read = self.stream.read_buf(&mut input);
             let read = match self.deadline {

@@ -81,6 +81,8 @@ impl Clients {
 
     /// Everybody makes `requests` more and stops.
     pub(super) fn finish(&mut self, requests: u32) {
+        // From now on every request has to be served, those of before too (B4).
+        self.group = self.group.clone().with_timeout(Duration::from_secs(60));
         for client in &mut self.all {
             client.left = requests;
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::check::Coverage;
 use super::run::{Outcome, Setting, run_seed};
 use crate::cli::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, SimulateArgs};
 use crate::plant::{Plant, UnknownPlant};
@@ -51,13 +52,15 @@ pub fn simulate(args: &SimulateArgs) -> Result<u8, SimulateError> {
     let summary = run_seeds(first, args.seeds, &setting, args.threads);
     let seconds = begun.elapsed().as_secs_f64();
     println!(
-        "{} seeds from {first} on in {seconds:.1} s: {} ops committed, {} requests answered, {} events, {:.0} s of \
-         virtual time",
+        "{} seeds from {first} on in {seconds:.1} s: {} ops committed, {} requests answered, {:.0} s of virtual time",
         summary.seeds,
         summary.ops,
         summary.answers,
-        summary.events,
         summary.virtual_ns as f64 / 1e9
+    );
+    let Coverage { lives, views, installs, snapshots } = summary.coverage;
+    println!(
+        "{lives} lives, {views} views began, {installs} logs installed, {snapshots} of them from a snapshot"
     );
     match summary.violation {
         None if args.trace && args.seeds == 1 => {
@@ -115,6 +118,7 @@ pub(super) struct Summary {
     pub seeds: u64,
     pub ops: u64,
     pub answers: u64,
+    pub coverage: Coverage,
     pub events: u64,
     pub virtual_ns: u64,
     /// Of the lowest seed that has one.
@@ -171,6 +175,7 @@ fn collect(outcomes: &mpsc::Receiver<Outcome>, seeds: u64) -> Summary {
         summary.seeds += 1;
         summary.ops += outcome.ops;
         summary.answers += outcome.answers;
+        summary.coverage += outcome.coverage;
         summary.events += outcome.events;
         summary.virtual_ns += outcome.virtual_ns;
         let lower = summary.violation.as_ref().is_none_or(|known| outcome.seed < known.seed);

@@ -51,7 +51,9 @@ impl World {
                 return;
             }
             if self.weather.stall.hit(&mut self.rng) {
-                let steps = self.rng.u32(1..24);
+                // Half of the time while it decides whether it may do anything, half of the time anywhere.
+                let most = if self.rng.bool() { 6 } else { 24 };
+                let steps = self.rng.u32(1..most);
                 let over = (0..steps).any(|_| self.step_cpu(node, cpu));
                 if !over {
                     let at = self.now + self.rng.u64(1..=self.weather.stall_ns_max);

@@ -61,7 +61,7 @@ impl World {
     /// Programs that were interrupted take a few steps more.
     fn nudge_cpus(&mut self, node: usize) {
         for cpu in 0..self.nodes[node].cpus.len() {
-            if self.nodes[node].cpus[cpu].run.is_some() && self.rng.u8(0..4) == 0 {
+            if self.nodes[node].cpus[cpu].run.is_some() && self.weather.nudge.hit(&mut self.rng) {
                 for _ in 0..self.rng.u32(1..4) {
                     if self.step_cpu(node, cpu) {
                         break;

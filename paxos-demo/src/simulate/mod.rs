@@ -37,6 +37,6 @@ mod weather;
 mod wire;
 mod world;
 
-pub use check::Violation;
+pub use check::{Coverage, Violation};
 pub use command::{SimulateError, simulate};
 pub use run::{Outcome, Setting, run_seed};

@@ -70,7 +70,7 @@ fn endpoint_plants(plants: Plants) -> EndpointPlants {
     EndpointPlants {
         append_beside_kernel: plants.has(Plant::A5),
         single_vote_commits: plants.has(Plant::A6),
-        count_by_bits: plants.has(Plant::A8),
+        count_by_bits: plants.has(Plant::A8) || plants.has(Plant::P13),
         no_scan: plants.has(Plant::A9),
         same_epoch: plants.has(Plant::P2),
     }

@@ -145,20 +145,28 @@ impl World {
         }
     }
 
-    /// One-way or both ways, one link or all links of a machine.
+    /// One link, all links of a machine, or the group in two; one way or both ways.
     fn partition(&mut self, node: usize) {
         let members = self.weather.members;
         let until = self.now + self.rng.u64(MS..150 * MS);
         let (out, back) = [(true, false), (false, true), (true, true)][self.rng.usize(0..3)];
-        let only = self.rng.bool().then(|| self.rng.usize(0..members));
+        let (side, others) = match self.rng.u8(0..3) {
+            0 => (1 << node, 1 << self.rng.usize(0..members)),
+            1 => (1 << node, u32::MAX),
+            _ => (1 << node | self.rng.u32(..), u32::MAX),
+        };
         let now = self.now;
         self.trace.line(now, |line| {
-            line.push_str(&format!("r{node} is cut off from {only:?}, out {out} in {back}"));
+            let (side, others) = (side & ((1 << members) - 1), others & ((1 << members) - 1));
+            line.push_str(&format!("cut: {side:05b} from {others:05b}, out {out}, back {back}"));
         });
-        for peer in (0..members).filter(|p| *p != node && only.is_none_or(|only| only == *p)) {
-            for (from, to) in [(node, peer)].into_iter().filter(|_| out).chain(back.then_some((peer, node))) {
-                self.links.block(from, to, true);
-                self.plan(until, Happening::Mend { from, to });
+        let is_in = |set: u32, node: usize| set >> node & 1 == 1;
+        for from in (0..members).filter(|from| is_in(side, *from)) {
+            for to in (0..members).filter(|to| is_in(others, *to) && !is_in(side, *to)) {
+                for (from, to) in [(from, to)].into_iter().filter(|_| out).chain(back.then_some((to, from))) {
+                    self.links.block(from, to, true);
+                    self.plan(until, Happening::Mend { from, to });
+                }
             }
         }
     }

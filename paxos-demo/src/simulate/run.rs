@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Once};
 
 use fastrand::Rng;
 
-use super::check::Violation;
+use super::check::{Coverage, Violation};
 use super::machine::Process;
 use super::pump::pump;
 use super::trace::Trace;
@@ -42,6 +42,8 @@ pub struct Outcome {
     pub events: u64,
     /// Ops committed.
     pub ops: u64,
+    /// How much happened of what is seldom.
+    pub coverage: Coverage,
     /// Requests answered.
     pub answers: u64,
     /// Virtual time that passed, in nanoseconds.
@@ -88,6 +90,7 @@ pub fn run_seed(seed: u64, setting: &Setting) -> Outcome {
         trace_hash: world.trace.hash(),
         events: world.trace.events(),
         ops: world.checker.committed_ops().len() as u64,
+        coverage: world.checker.coverage,
         answers: world.clients.answers,
         virtual_ns: world.now,
         lines: world.trace.take_lines(),
@@ -158,7 +161,7 @@ fn cluster_config(weather: &Weather) -> ClusterConfig {
     config.quorum_window = weather.quorum_window;
     config.payload_bytes_max = 256;
     config.timeouts.client_retry_ms = 10;
-    config.timeouts.request_timeout_ms = 400;
+    config.timeouts.request_timeout_ms = weather.patience_ms;
     config
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Weather {
     pub log_bytes_max: usize,
     /// Values of clients are up to this long.
     pub value_bytes_max: usize,
+    /// Clients give up after so long.
+    pub patience_ms: u64,
     /// How long there are faults.
     pub storm_ns: u64,
     // The wire.
@@ -64,6 +66,8 @@ pub(super) struct Weather {
     /// A kernel program is interrupted.
     pub stall: Odds,
     pub stall_ns_max: u64,
+    /// It goes on a little while its process does something.
+    pub nudge: Odds,
     pub clone_fails: Odds,
     pub bell_lost: Odds,
     pub socket_loses: Odds,
@@ -91,7 +95,8 @@ impl Weather {
             repair_ops: rng.u64(1..20),
             log_bytes_max: [600, 3000, 60_000][rng.usize(0..3)],
             value_bytes_max: [8, 40][rng.usize(0..2)],
-            storm_ns: rng.u64(300..900) * MS,
+            patience_ms: [150, 60_000][rng.usize(0..2)],
+            storm_ns: rng.u64(400..2500) * MS,
             loss: pick(rng, &[0, 200, 40, 12, 6]),
             duplicate: pick(rng, &[0, 100, 20, 5]),
             overtake: pick(rng, &[0, 50, 10, 3]),
@@ -107,6 +112,7 @@ impl Weather {
             interrupt: pick(rng, &[0, 400, 100, 30]),
             interrupt_ns_max: [100 * US, MS, 20 * MS][rng.usize(0..3)],
             stall: pick(rng, &[0, 50, 10, 4]),
+            nudge: pick(rng, &[0, 4, 40]),
             stall_ns_max: [50 * US, MS, 10 * MS, 60 * MS][rng.usize(0..4)],
             clone_fails: pick(rng, &[0, 100, 10]),
             bell_lost: pick(rng, &[0, 50, 5]),

@@ -6,6 +6,7 @@ use paxos_demo::resp::wire::{ARGUMENT_BYTES_MAX, LINE_BYTES_MAX};
 use paxos_demo::resp::{CONNECTIONS_MAX, INPUT_BYTES_MAX};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 fn connect(cluster: &Cluster) -> Redis {
     Redis::connect(cluster.resp_address(0).unwrap())
@@ -120,14 +121,15 @@ fn replies_that_nobody_reads_do_not_pile_up() {
     let echo = request(&[b"ECHO", &[b'z'; 10_000]]).repeat(10);
     let before = memory_kib(&cluster);
     let mut streams = Vec::new();
-    for _ in 0..50 {
+    for _ in 0..10 {
         let mut stream = TcpStream::connect(cluster.resp_address(0).unwrap()).unwrap();
-        stream.set_nonblocking(true).unwrap();
+        stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
         // Until nothing more is taken: all buffers on the way are full.
         let mut sent = 0;
-        while let Ok(n) = stream.write(&echo) {
+        while sent < 50 << 20
+            && let Ok(n) = stream.write(&echo)
+        {
             sent += n;
-            assert!(sent < 1 << 30, "a gigabyte was taken");
         }
         streams.push(stream);
     }

@@ -64,6 +64,7 @@ pub(crate) struct Ebpf {
     broadcast: bool,
     fast_ack: bool,
     leased: bool,
+    opened_ns: u64,
     armed: bool,
     hook: Hook,
     note: Option<String>,
@@ -146,6 +147,7 @@ impl Ebpf {
             broadcast: config.offloads.broadcast,
             fast_ack: config.offloads.fast_ack,
             leased,
+            opened_ns: crate::clock::monotonic_ns(),
             armed: false,
             hook: Hook::Tc,
             note: None,
@@ -363,6 +365,11 @@ impl FastPath for Ebpf {
 
     fn last_leader_ns(&self) -> u64 {
         self.control.last_leader_ns().load(Ordering::Relaxed)
+    }
+
+    fn earlier_life_ends_ns(&self) -> u64 {
+        // Links end with their process; a filter on a clsact qdisc stays until its lease is over.
+        if self.leased { self.opened_ns + LEASE_NS } else { self.opened_ns }
     }
 
     fn expect_incarnation(&mut self, peer: ReplicaId, incarnation: u32) {

@@ -60,6 +60,20 @@ fn a_recovering_replica_keeps_out_of_everything() {
     assert_eq!(drain(&mut replica), [Action::Send { to: id(1), message: also }]);
 }
 
+/// D4: on some kernels programs outlive their process for a while.
+#[test]
+fn nothing_is_asked_while_the_earlier_life_may_still_acknowledge() {
+    let config = ReplicaConfig { incarnation: LIFE, recover_at_ns: 500 * MS, ..config(2, 3) };
+    let mut replica = Replica::start(0, config, memory(0)).unwrap();
+    let asks = |replica: &mut Replica, now: u64| {
+        replica.on_tick(now * MS);
+        let asked = |a: &Action| matches!(a, Action::Send { message: PeerMessage::Recovery { .. }, .. });
+        drain(replica).iter().any(asked)
+    };
+    assert!(!asks(&mut replica, 499));
+    assert!(asks(&mut replica, 500));
+}
+
 #[test]
 fn f_plus_one_answers_and_the_leader_of_the_highest_view_among_them() {
     // Views 0 and 3 are led by replica 0, view 4 by replica 1.
@@ -90,8 +104,9 @@ fn it_is_back_once_it_holds_all_that_the_leader_held() {
         replica.on_peer_message(0, id(0), life(0), batch);
     }
     let actions = drain(&mut replica);
-    assert!(matches!(actions[0], Action::SaveState { .. }), "D3: {actions:?}");
-    assert!(matches!(actions[1], Action::OpenGate { role: GateRole::Follow, last_op: OpNumber(2), .. }));
+    assert!(matches!(actions[0], Action::InstallLog { .. }), "{actions:?}");
+    assert!(matches!(actions[1], Action::SaveState { .. }), "D3: {actions:?}");
+    assert!(matches!(actions[2], Action::OpenGate { role: GateRole::Follow, last_op: OpNumber(2), .. }));
     assert_eq!((replica.status().commit, replica.status().applied), (op(1), op(1)));
 }
 

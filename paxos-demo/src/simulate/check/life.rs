@@ -11,6 +11,7 @@ use crate::peer::{PeerMessage, Vote};
 impl Checker {
     /// A new life begins with what is on disk.
     pub(in super::super) fn born(&mut self, node: usize, life: u32, disk: &Disk) -> Checked {
+        self.coverage.lives += 1;
         let before = std::mem::take(&mut self.witnesses[node]);
         let witness = &mut self.witnesses[node];
         *witness = Witness { life, whole: life == 1, ..Witness::default() };
@@ -118,7 +119,8 @@ impl Checker {
         let witness = &mut self.witnesses[node];
         if witness.log.len() as u64 != last.0 {
             let what = format!("opens at op {last}, its log ends at op {}", witness.log.len());
-            return Err(Violation::new("C6", node, what));
+            let checker = if witness.whole && witness.view == View(0) && last.0 == 0 { "C11" } else { "C6" };
+            return Err(Violation::new(checker, node, what));
         }
         if disk.state != Some((view, view)) {
             let what = format!("opens in view {view}, its disk says {:?}", disk.state);
@@ -132,6 +134,7 @@ impl Checker {
         (witness.view, witness.leads) = (view, leads);
         (witness.last_normal_view, witness.whole) = (view, true);
         if leads {
+            self.coverage.views += 1;
             let values = witness.log.clone();
             let order = Order { leader: node, life: witness.life, inherited: values.len(), values };
             if let Some(Order { leader, life, .. }) = self.orders.insert(view, order) {

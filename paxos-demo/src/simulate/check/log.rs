@@ -87,6 +87,8 @@ impl Checker {
         snapshot: Option<OpNumber>,
         entries: &[LogEntry],
     ) -> Checked {
+        self.coverage.installs += 1;
+        self.coverage.snapshots += u64::from(snapshot.is_some());
         let mut log = self.witnesses[node].log.clone();
         match snapshot {
             // A snapshot holds committed ops only.

@@ -110,9 +110,32 @@ pub(super) struct Committed {
     pub command: Vec<u8>,
 }
 
+/// How much happened of what is seldom: a simulation in which nothing goes wrong shows nothing.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Lives that began.
+    pub lives: u64,
+    /// Views that began, at their leaders.
+    pub views: u64,
+    /// Logs that took the place of another.
+    pub installs: u64,
+    /// Snapshots among them.
+    pub snapshots: u64,
+}
+
+impl std::ops::AddAssign for Coverage {
+    fn add_assign(&mut self, other: Self) {
+        self.lives += other.lives;
+        self.views += other.views;
+        self.installs += other.installs;
+        self.snapshots += other.snapshots;
+    }
+}
+
 /// Everything that checkers know.
 #[derive(Debug)]
 pub(super) struct Checker {
+    pub coverage: Coverage,
     members: usize,
     durability: Durability,
     witnesses: Vec<Witness>,
@@ -128,6 +151,7 @@ pub(super) struct Checker {
 impl Checker {
     pub(super) fn new(members: usize, durability: Durability) -> Self {
         Self {
+            coverage: Coverage::default(),
             members,
             durability,
             witnesses: (0..members).map(|_| Witness::default()).collect(),

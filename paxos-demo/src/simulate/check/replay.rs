@@ -123,8 +123,8 @@ impl Replay {
 const GET: u8 = 1;
 
 fn split(command: &[u8]) -> (&[u8], &[u8]) {
-    let key_bytes = usize::from(u16::from_le_bytes([command[1], command[2]]));
-    command[3..].split_at(key_bytes)
+    let (&[_operation, _flags, a, b, c, d], rest) = command.split_first_chunk().expect("a whole command");
+    rest.split_at(u32::from_le_bytes([a, b, c, d]) as usize)
 }
 
 fn value_result(value: Option<&[u8]>) -> Vec<u8> {
