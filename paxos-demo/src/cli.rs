@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Durability, OffloadChoice};
+use crate::config::{Durability, OffloadChoice, Timeouts};
 use crate::report::Batch;
 
 /// Exit code: done.
@@ -37,6 +37,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Run five replicas, check every answer, show eBPF beside kernel UDP.
     Demo(DemoArgs),
+    /// Kill the leader again and again and measure for how long nobody is served.
+    Failover(FailoverArgs),
     /// Run groups in virtual time under every fault, by seed; exits 1 if a rule is broken.
     Simulate(SimulateArgs),
 }
@@ -296,6 +298,29 @@ pub struct BenchArgs {
     pub plot: Option<PathBuf>,
 }
 
+/// Options of `failover`.
+#[derive(Debug, Args)]
+pub struct FailoverArgs {
+    /// Replicas of the group: at least three, or there is nobody to take over.
+    #[arg(long, default_value_t = 3, value_parser = surviving_count)]
+    pub replicas: usize,
+    /// How packets are sent and handled.
+    #[arg(long, value_enum, default_value_t)]
+    pub backend: BackendChoice,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub fast_path: FastPathArgs,
+    /// Leaders to kill.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub kills: u32,
+    /// After so long a silent leader is suspected.
+    #[arg(long, value_name = "MS", default_value_t = Timeouts::default().leader_timeout_ms)]
+    pub leader_timeout_ms: u64,
+    /// Write the report to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
 /// Options of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -321,6 +346,13 @@ fn replica_count(text: &str) -> Result<usize, String> {
     match number(text)? {
         count @ 1..=32 => Ok(count),
         count => Err(format!("{count} replicas: a group has 1 to 32")),
+    }
+}
+
+fn surviving_count(text: &str) -> Result<usize, String> {
+    match replica_count(text)? {
+        count @ 3.. => Ok(count),
+        count => Err(format!("{count} replicas: fewer than 3 do not outlive one")),
     }
 }
 
@@ -366,6 +398,7 @@ mod tests {
             "client --config cluster.toml delete k",
             "cluster --replicas 5 --backend udp --durability memory --ready-file f --restart-after-ms 100",
             "demo --replicas 5 --seconds 1 --backend auto --json f",
+            "failover --replicas 5 --kills 100 --backend udp --leader-timeout-ms 200 --json f",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -397,6 +430,8 @@ mod tests {
             "bench --offloads quorum,foo",
             "demo --seconds nan",
             "bench --repeat 0",
+            "failover --replicas 2",
+            "failover --kills 0",
         ] {
             let error = parse(line).expect_err(line);
             assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{line}");

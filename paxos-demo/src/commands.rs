@@ -10,7 +10,7 @@ use crate::config::{ClusterConfig, ConfigError};
 use crate::serve::{self, ServeError};
 use crate::session::Group;
 use crate::stop::Stop;
-use crate::{bench, demo, simulate};
+use crate::{bench, demo, failover, simulate};
 
 /// How long `client status` waits for each replica.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ pub enum CommandError {
     /// `cluster`.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// `bench` and `demo`.
+    /// `bench`, `demo` and `failover`.
     #[error(transparent)]
     Bench(#[from] bench::BenchError),
     /// The configuration.
@@ -63,6 +63,7 @@ pub fn run(command: Command) -> Result<u8, CommandError> {
         Command::Client(args) => return client(&args),
         Command::Cluster(args) => supervise::run(args, &on_signals()?)?,
         Command::Bench(args) => return Ok(bench::run(&args, &on_signals()?)?),
+        Command::Failover(args) => return Ok(failover::run(&args, &on_signals()?)?),
         Command::Demo(args) => return Ok(demo::run(&args, &on_signals()?)?),
     }
     Ok(EXIT_DONE)

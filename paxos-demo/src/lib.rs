@@ -15,6 +15,7 @@ pub mod demo;
 pub mod digest;
 pub mod driver;
 pub mod encoder;
+pub mod failover;
 pub mod in_flight;
 pub mod linearize;
 pub mod log;

@@ -81,6 +81,11 @@ impl Nemesis {
             Trouble::Split => {
                 let mut ids: Vec<usize> = (0..count).collect();
                 self.rng.shuffle(&mut ids);
+                // The interesting minority is the one with a leader who does not know yet.
+                if self.rng.bool() {
+                    ids.retain(|id| *id != leader);
+                    ids.insert(0, leader);
+                }
                 let alone = self.rng.usize(1..=(count - 1) / 2);
                 self.cut(site, &ids[..alone], true, true);
             }

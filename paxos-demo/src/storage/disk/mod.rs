@@ -53,7 +53,7 @@ pub use handle::Stepper;
 
 use super::files::{Files, UNFINISHED, remove_in_order};
 use super::state_file::{self, StateFile};
-use super::{Opened, StorageError};
+use super::{Opened, Persisted, StorageError};
 use crate::config::Durability;
 use crate::log::LogEntry;
 use handle::DiskStorage;
@@ -132,10 +132,14 @@ pub(super) fn open(
     let (journal, log) =
         Journal::resume(Arc::clone(&files), owner, numbers.clone(), replayed, segment_bytes_max)?;
     // After the log, so that an interrupted first start can be begun again.
-    let (state, first_life) = StateFile::begin_life(&*files, Durability::Disk, id, config_hash, found)?;
-    let mut persisted = state.persisted().clone();
-    // A crash between an installation and the state that follows it.
-    persisted.last_normal_view = persisted.last_normal_view.max(installed);
+    let (mut state, first_life) = StateFile::begin_life(&*files, Durability::Disk, id, config_hash, found)?;
+    let Persisted { view, last_normal_view, .. } = *state.persisted();
+    if last_normal_view < installed {
+        // A crash between an installation and the state that follows it. On disk before the record that tells
+        // can be deleted.
+        state.save(&*files, view.max(installed), installed)?;
+    }
+    let persisted = state.persisted().clone();
     let (storage, stepper) = DiskStorage::start(files, owner, numbers, journal, state, background)?;
     let opened = Opened { storage: Box::new(storage), first_life, persisted, log, snapshot, warnings };
     Ok((opened, stepper))
