@@ -133,6 +133,11 @@ impl Run {
                 kernel.control.last_leader_ns = kernel.control.virtual_now_ns;
                 Ok(At::RecheckGate)
             }
+            At::RecheckGate if kernel.plants.torn_gate => {
+                self.gate = kernel.gate();
+                rules::admit_gate(self.kind(), self.gate.state)?;
+                Ok(At::LoadCommit)
+            }
             // A closed opening has no business with the words of the next one.
             At::RecheckGate if kernel.gate().epoch != self.gate.epoch => self.after_commit(kernel),
             At::RecheckGate => Ok(At::LoadCommit),

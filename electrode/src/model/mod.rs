@@ -66,6 +66,9 @@ pub struct Plants {
     pub untagged_maxima: bool,
     /// P8, F0: a duplicate is acknowledged without a second look at the gate.
     pub duplicate_unchecked: bool,
+    /// P8, F0: the gate word that decides is read after the configuration, so that the two may belong to
+    /// different openings.
+    pub torn_gate: bool,
     /// P10, F8: in `disk` mode duplicates above `durable` are acknowledged.
     pub durable_ignored: bool,
 }

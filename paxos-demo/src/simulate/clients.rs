@@ -125,9 +125,12 @@ impl World {
         let mut value = [0; 64];
         let value = &mut value[..self.rng.usize(0..=longest)];
         value.fill_with(|| self.rng.u8(..));
-        let command = match self.rng.u8(0..5) {
+        // What is executed twice shows in a number.
+        let command = match self.rng.u8(0..8) {
             0 => Command::Get { key: &key },
             1 => Command::Del { key: &key },
+            2 => Command::Get { key: b"n" },
+            3 | 4 => Command::IncrBy { key: b"n", delta: 1 },
             _ => Command::Set { key: &key, value },
         };
         client.command.clear();

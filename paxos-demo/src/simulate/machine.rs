@@ -147,6 +147,7 @@ pub(super) fn memory(
         untagged_maxima: plants.has(Plant::P13),
         reuse_unreleased: plants.has(Plant::A11),
         duplicate_unchecked: plants.has(Plant::P8),
+        torn_gate: plants.has(Plant::P8),
         durable_ignored: plants.has(Plant::P10),
     };
     kernel

@@ -9,7 +9,7 @@ use crate::config::Durability;
 /// How long after the faults everything must have settled (C10).
 const SETTLE_NS: u64 = 4_000 * MS;
 /// Requests that each client makes after the faults.
-const LAST_REQUESTS: u32 = 3;
+const LAST_REQUESTS: u32 = 10;
 
 /// Lets everything happen that happens up to `until`, or until the run is over.
 pub(super) fn pump(shared: &Shared, until: u64) {

@@ -100,31 +100,36 @@ impl Replay {
         Ok(history[from..].iter().find(fits).map(|(op, _)| *op.max(after)))
     }
 
-    /// Get, set and delete as the format says.
+    /// What the clients of this simulation ask for, as the format says.
     fn execute(&mut self, command: &[u8]) -> Vec<u8> {
-        let (key, value) = split(command);
+        let (key, operand) = split(command);
         let history = self.history.entry(key.to_vec()).or_insert_with(|| vec![(0, None)]);
         let now = history.last().and_then(|(_, value)| value.clone());
-        match command[0] {
-            GET => value_result(now.as_deref()),
-            2 => {
-                history.push((self.upto, Some(value.to_vec())));
-                vec![1]
+        let (then, result) = match command[0] {
+            SET => (Some(operand.to_vec()), vec![1]),
+            DEL => (None, vec![u8::from(now.is_some())]),
+            INCR_BY => {
+                let delta = operand.try_into().map_or(0, i64::from_le_bytes);
+                let number = now.as_deref().map_or("0", |text| std::str::from_utf8(text).unwrap_or("?"));
+                let sum = number.parse::<i64>().expect("only numbers are under this key") + delta;
+                (Some(sum.to_string().into_bytes()), [&[4], &sum.to_le_bytes()[..]].concat())
             }
-            3 => {
-                history.push((self.upto, None));
-                vec![u8::from(now.is_some())]
-            }
-            _ => vec![3],
-        }
+            other => unreachable!("operation {other} is not asked for"),
+        };
+        history.push((self.upto, then));
+        result
     }
 }
 
 const GET: u8 = 1;
+const SET: u8 = 2;
+const DEL: u8 = 3;
+const INCR_BY: u8 = 8;
 
+/// `[op u8][flags u8][key_bytes u32][key][operand]`.
 fn split(command: &[u8]) -> (&[u8], &[u8]) {
-    let (&[_operation, _flags, a, b, c, d], rest) = command.split_first_chunk().expect("a whole command");
-    rest.split_at(u32::from_le_bytes([a, b, c, d]) as usize)
+    let key_bytes = command[2..6].try_into().map_or(0, u32::from_le_bytes);
+    command[6..].split_at(key_bytes as usize)
 }
 
 fn value_result(value: Option<&[u8]>) -> Vec<u8> {
