@@ -9,8 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use common::{PATIENCE, free_ports, loopback, privileged, program, request, start, wait_for};
-use paxos_demo::cli::BackendChoice;
+use common::{PATIENCE, free_ports, loopback, program, request, start, wait_for};
 use paxos_demo::cluster::{Cluster, Spec};
 use paxos_demo::status::RoleName;
 use paxos_demo::stop::Stop;
@@ -205,11 +204,12 @@ fn only_what_is_in_flight_fails_over_udp() {
     only_what_is_in_flight_fails(loopback(3));
 }
 
+#[cfg(feature = "ebpf")]
 #[test]
 fn only_what_is_in_flight_fails_over_ebpf() {
-    if privileged("only_what_is_in_flight_fails_over_ebpf") {
+    if common::privileged("only_what_is_in_flight_fails_over_ebpf") {
         let mut spec = Spec::new(3).unwrap();
-        (spec.program, spec.backend) = (program(), BackendChoice::Ebpf);
+        (spec.program, spec.backend) = (program(), paxos_demo::cli::BackendChoice::Ebpf);
         only_what_is_in_flight_fails(spec);
     }
 }
