@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use fastrand::Rng;
 
-use super::script::{Command, Expect, Line, Role};
+use super::script::{Command, Expect, Line, Role, What};
 use super::{Spoiled, Stage, Story, Told};
 use crate::config::Durability;
 use crate::plant::Plants;
@@ -141,7 +141,7 @@ impl Teller {
             Command::Full(node) => world.stage().full[*node] = true,
             Command::Room(node) => world.stage().full[*node] = false,
             Command::Stall { node, what, step } => world.stall(*node, what, step),
-            Command::Resume(node) => return world.resume(*node),
+            Command::Resume { node, what } => return world.resume(*node, what),
             Command::Crash(node) => {
                 let process = world.crash(*node);
                 drop(guard);
@@ -164,7 +164,8 @@ impl Teller {
             let mut world = lock(&self.shared);
             world.heal(None);
             for node in 0..world.nodes.len() {
-                let _ = world.resume(node);
+                // Nothing may be stopped there.
+                let _ = world.resume(node, &What::ANY);
                 world.goes_on(node);
                 world.stage().full[node] = false;
                 let now = world.now;

@@ -66,7 +66,7 @@ pub(super) enum Command {
     Full(usize),
     Room(usize),
     Stall { node: usize, what: What, step: String },
-    Resume(usize),
+    Resume { node: usize, what: What },
     Crash(usize),
     Restart(usize),
     Tick(u64),
@@ -178,7 +178,9 @@ impl Words<'_> {
             ["stall", node, ref what @ .., "before", step] => {
                 Command::Stall { node: self.node(node)?, what: self.what(what)?, step: step.to_owned() }
             }
-            ["resume", node] => Command::Resume(self.node(node)?),
+            ["resume", node, ref what @ ..] => {
+                Command::Resume { node: self.node(node)?, what: self.what(what)? }
+            }
             ["crash", node] => Command::Crash(self.node(node)?),
             ["restart", node] => Command::Restart(self.node(node)?),
             ["tick", ms] => Command::Tick(number(ms).ok_or("`tick` takes milliseconds")?),

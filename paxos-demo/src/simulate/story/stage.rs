@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use electrode::abi::{Header, Kind};
-use electrode::model::frame;
+use electrode::model::{Run, frame};
 use electrode::types::ReplicaId;
 use electrode::wire;
 use zerocopy::IntoBytes;
@@ -64,7 +64,8 @@ pub(in super::super) struct Stage {
     held: Vec<Packed>,
     seen: Vec<Packed>,
     asked: Vec<Asked>,
-    stalls: Vec<Option<Stall>>,
+    /// By replica.
+    stalls: Vec<Vec<Stall>>,
     /// Sockets without room.
     pub full: Vec<bool>,
 }
@@ -78,7 +79,7 @@ impl Stage {
             held: Vec::new(),
             seen: Vec::new(),
             asked: Vec::new(),
-            stalls: (0..members).map(|_| None).collect(),
+            stalls: (0..members).map(|_| Vec::new()).collect(),
             full: vec![false; members],
         }
     }
@@ -132,6 +133,17 @@ impl Stage {
                 self.rules.push(Rule { from, to, what: what.clone(), hold });
             }
         }
+    }
+}
+
+impl What {
+    /// Any packet.
+    pub(super) const ANY: Self = Self { kind: None, request: None };
+
+    /// Whether all that is `other` is this, too.
+    fn covers(&self, other: &Self) -> bool {
+        (self.kind.is_none() || self.kind == other.kind)
+            && (self.request.is_none() || self.request == other.request)
     }
 }
 
@@ -292,18 +304,16 @@ impl World {
 
     /// The next program on such a packet shall stop before this step.
     pub(super) fn stall(&mut self, node: usize, what: &What, step: &str) {
-        self.stage().stalls[node] = Some(Stall { what: what.clone(), step: step.to_owned(), stopped: false });
+        self.stage().stalls[node].push(Stall { what: what.clone(), step: step.to_owned(), stopped: false });
     }
 
-    /// Lets a program run to where a story stops it. Whether it is stopped there.
+    /// Lets a program run to where a story stops it, or to its end. Whether the story has a word about it.
     pub(in super::super) fn staged_stall(&mut self, node: usize, cpu: usize) -> bool {
         let Self { stage: Some(stage), nodes, .. } = self else { return false };
         let Some(run) = &nodes[node].cpus[cpu].run else { return false };
-        let Some(stall) = &stage.stalls[node] else { return false };
-        if stall.stopped || !stage.is(&stall.what, run.frame()) {
-            return false;
-        }
-        let step = stall.step.clone();
+        let meets = |stall: &Stall| !stall.stopped && stage.is(&stall.what, run.frame());
+        let Some(index) = stage.stalls[node].iter().position(meets) else { return false };
+        let step = stage.stalls[node][index].step.clone();
         let there = |world: &Self| {
             let run = world.nodes[node].cpus[cpu].run.as_ref();
             run.is_some_and(|run| run.next_step().contains(&step))
@@ -316,20 +326,24 @@ impl World {
         self.nodes[node].cpus[cpu].planned = true;
         let now = self.now;
         self.trace.line(now, |line| line.push_str(&format!("r{node} cpu{cpu} is stopped before {step}")));
-        if let Some(stall) = &mut self.stage().stalls[node] {
-            stall.stopped = true;
-        }
+        self.stage().stalls[node][index].stopped = true;
         true
     }
 
-    /// A stopped program goes on.
-    pub(super) fn resume(&mut self, node: usize) -> Result<(), String> {
-        let stall = self.stage().stalls[node].take();
-        for cpu in 0..self.nodes[node].cpus.len() {
+    /// Stopped programs on such packets go on.
+    pub(super) fn resume(&mut self, node: usize, what: &What) -> Result<(), String> {
+        let Self { stage: Some(stage), nodes, .. } = self else { return Ok(()) };
+        let before = stage.stalls[node].len();
+        stage.stalls[node].retain(|stall| !(stall.stopped && what.covers(&stall.what)));
+        let stopped = before > stage.stalls[node].len();
+        let goes_on = |run: Option<&Run>| run.is_none_or(|run| stage.is(what, run.frame()));
+        let cpus = &nodes[node].cpus;
+        let cpus: Vec<_> = (0..cpus.len()).filter(|cpu| goes_on(cpus[*cpu].run.as_ref())).collect();
+        for cpu in cpus {
             self.nodes[node].cpus[cpu].planned = false;
             self.run_cpu(node, cpu);
         }
-        if stall.is_some_and(|stall| stall.stopped) { Ok(()) } else { Err("no program was stopped there".into()) }
+        if stopped { Ok(()) } else { Err("no such program was stopped there".into()) }
     }
 
     /// Whether the socket of this replica has no room.
