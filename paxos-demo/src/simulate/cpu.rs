@@ -20,8 +20,9 @@ impl World {
         if !machine.attached {
             return self.to_socket(node, &frame);
         }
-        let cpu = self.rng.usize(0..machine.cpus.len());
-        machine.cpus[cpu].queue.push_back(frame);
+        let cpus = machine.cpus.len();
+        let cpu = if self.stage.is_some() { self.staged_cpu(node) } else { self.rng.usize(0..cpus) };
+        self.nodes[node].cpus[cpu].queue.push_back(frame);
         self.run_cpu(node, cpu);
     }
 
@@ -49,6 +50,9 @@ impl World {
         while !self.nodes[node].cpus[cpu].planned {
             if !self.ready(node, cpu) {
                 return;
+            }
+            if self.staged_stall(node, cpu) {
+                continue;
             }
             loop {
                 if self.is_stopped(node, cpu) {
@@ -159,7 +163,8 @@ impl World {
         if !datagram.checksum_is_right(frame) {
             return;
         }
-        if machine.inbox.len() >= self.weather.socket_room || self.weather.socket_loses.hit(&mut self.rng) {
+        let full = machine.inbox.len() >= self.weather.socket_room || self.staged_full(node);
+        if full || self.weather.socket_loses.hit(&mut self.rng) {
             self.trace.line(self.now, |line| {
                 line.push_str(&format!("r{node} socket loses {}", describe(frame)));
             });

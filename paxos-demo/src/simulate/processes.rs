@@ -140,6 +140,10 @@ impl World {
         self.trace.line(self.now, |line| line.push_str(&format!("r{node} is dead")));
         let detach = self.now + self.rng.u64(0..MS);
         self.plan(detach, Happening::Detach { node, life });
+        if self.stage.is_some() {
+            // A story says when.
+            return;
+        }
         let away = self.weather.away_ns_max;
         let back = self.now + self.rng.u64(US..away);
         self.plan(back, Happening::Start { node });
