@@ -18,7 +18,7 @@ impl World {
         }
         let machine = &mut self.nodes[node];
         if !machine.attached {
-            return self.to_socket(node, &frame);
+            return self.deliver(node, &frame);
         }
         let cpus = machine.cpus.len();
         let cpu = if self.stage.is_some() { self.staged_cpu(node) } else { self.rng.usize(0..cpus) };
@@ -93,7 +93,7 @@ impl World {
         let Some(frame) = machine.cpus[cpu].queue.pop_front() else { return false };
         if !machine.attached {
             // It has left its hook since; the frame goes where it would go without it.
-            self.to_socket(node, &frame);
+            self.deliver(node, &frame);
             return self.ready(node, cpu);
         }
         machine.cpus[cpu].run = Some(Run::new(&frame, cpu as u32));
@@ -143,7 +143,7 @@ impl World {
             line.push_str(&format!("r{node} cpu{cpu} {}: {}", outcome.verdict.name(), describe(&frame)));
         });
         match outcome.action {
-            Action::Pass => self.to_socket(node, &frame),
+            Action::Pass => self.deliver(node, &frame),
             Action::Drop => {}
             Action::Reply(reply) => {
                 let published = outcome.verdict == electrode::abi::Verdict::TxAck;
@@ -154,7 +154,7 @@ impl World {
     }
 
     /// The stack: a datagram with a right checksum goes into the socket, if there is one with room.
-    pub(super) fn to_socket(&mut self, node: usize, frame: &Frame) {
+    pub(super) fn deliver(&mut self, node: usize, frame: &Frame) {
         let machine = &self.nodes[node];
         if matches!(machine.process, Process::Dead) {
             return;

@@ -42,7 +42,7 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Arrive { node, frame } => self.arrive(node, frame),
-            Happening::ToClient { client, frame } => self.to_client(client, &frame),
+            Happening::ToClient { client, frame } => self.reach_client(client, &frame),
             Happening::Cpu { node, cpu } => {
                 self.nodes[node].cpus[cpu].planned = false;
                 self.run_cpu(node, cpu);

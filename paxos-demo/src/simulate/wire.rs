@@ -114,7 +114,7 @@ impl World {
     }
 
     /// A frame of a client.
-    pub(super) fn from_client(&mut self, to: usize, frame: Frame) {
+    pub(super) fn send_request(&mut self, to: usize, frame: Frame) {
         for at in self.arrivals() {
             self.plan(at, Happening::Arrive { node: to, frame: frame.clone() });
         }
