@@ -18,7 +18,8 @@ const SNAPSHOT_KEPT_NS: u64 = 10_000_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Donor {
     snapshot: Option<(OpNumber, Bytes)>,
-    encoding: bool,
+    /// Last op of the one that is being encoded.
+    encoding: Option<OpNumber>,
     used_at: u64,
 }
 
@@ -29,7 +30,7 @@ impl Donor {
 
     /// Ops after this one are wanted behind the snapshot that is being given away.
     pub(super) fn keeps_after(&self) -> Option<OpNumber> {
-        self.snapshot.as_ref().map(|(op, _)| *op)
+        self.snapshot.as_ref().map(|(op, _)| *op).or(self.encoding)
     }
 }
 
@@ -96,8 +97,8 @@ impl Replica {
 
     /// Has the state encoded, unless that is under way.
     pub(super) fn encode_snapshot(&mut self) {
-        if !self.donor.encoding && self.applied > OpNumber(0) {
-            self.donor.encoding = true;
+        if self.donor.encoding.is_none() && self.applied > OpNumber(0) {
+            self.donor.encoding = Some(self.applied);
             self.outbox.push(Action::EncodeSnapshot(Box::new(self.service.snapshot(self.applied))));
         }
     }
@@ -105,7 +106,7 @@ impl Replica {
     /// The encoded snapshot of the state after `op`.
     pub fn on_snapshot(&mut self, now: u64, op: OpNumber, bytes: Bytes) {
         self.advance(now);
-        self.donor.encoding = false;
+        self.donor.encoding = None;
         if self.wants_stored_snapshot() {
             self.store_snapshot(op, bytes.clone());
         }

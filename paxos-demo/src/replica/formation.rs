@@ -7,12 +7,12 @@
 //! A member that comes back says so: its incarnation is higher, and its Hello is not that of a first life.
 //! From then on only the new life counts (L2, F4, D4), and if it led the view, the view is over (L11). A Hello
 //! of a *first* life from a member that is known in another one means that its memory was lost together with
-//! what it promised: it is turned away (D6), unless nothing had been acknowledged yet.
+//! what it promised: it is turned away (D6).
 
 use super::{Action, Fatal, GateRole, Intent, NEVER, Replica, ReplicaConfig, Role, Warning};
 use crate::peer::{PeerMessage, Refusal};
 use crate::plant::Plant;
-use electrode::types::{ReplicaId, ReplicaSet, View};
+use electrode::types::{ReplicaId, ReplicaSet};
 
 #[derive(Debug)]
 pub(super) struct Formation {
@@ -147,7 +147,8 @@ impl Replica {
         }
         match self.formation.incarnation(peer) {
             Some(known) if known == incarnation => true,
-            Some(known) if incarnation < known || first_life && !self.may_replace(peer) => {
+            // D6: with its memory went what it promised, to this replica or to another.
+            Some(known) if incarnation < known || first_life && !self.planted(Plant::A17) => {
                 if incarnation > known && self.formation.warn_once(peer) {
                     let now = incarnation;
                     self.outbox.push(Action::Warn(Warning::PeerRestarted { peer, known, now }));
@@ -180,18 +181,9 @@ impl Replica {
         }
     }
 
-    /// Whether a second first life of `peer` has cost nothing: it never acknowledged anything to this replica,
-    /// nor did this replica to it.
-    fn may_replace(&self, peer: ReplicaId) -> bool {
-        let between_followers = peer != self.leader() && self.config.me != self.leader();
-        if self.planted(Plant::A17) {
-            return true;
-        }
-        between_followers && self.view == View(0) || matches!(self.role, Role::Forming(_))
-    }
-
     fn open_when_formed(&mut self) {
         if !matches!(self.role, Role::Forming(_)) {
+            self.formation.open_at = NEVER;
             return;
         }
         // A Welcome echoes this life; a Hello may have been meant for an earlier one, whose acks its sender
@@ -210,6 +202,8 @@ impl Replica {
             if self.now >= self.formation.open_at {
                 self.open_gate(GateRole::Lead);
             }
+        } else {
+            self.formation.open_at = NEVER;
         }
     }
 }

@@ -96,6 +96,7 @@ impl Replica {
 
     /// Enters normal operation in the current view; the log is that of the view.
     pub(super) fn open_gate(&mut self, role: GateRole) {
+        let forms = matches!(self.role, Role::Forming(_));
         self.attempts = 0;
         self.formation.has_formed();
         self.forget_suspicions();
@@ -111,7 +112,7 @@ impl Replica {
             }
             GateRole::Follow => Role::Follower(Follower::new(self.now, self.commit, &self.config)),
         };
-        if self.first_life && self.view == View(0) {
+        if forms {
             // D3: from here on there is something to remember.
             self.save_state();
         }

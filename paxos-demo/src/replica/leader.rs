@@ -161,6 +161,11 @@ impl Replica {
             InFlightLookup::Absent => match self.service.lookup(client, number) {
                 Lookup::New => {}
                 Lookup::Unknown if number == 1 => {}
+                // What was inherited may hold the session's first request; it is not applied yet.
+                Lookup::Unknown if self.applied < leader.start.length => {
+                    self.counters.requests_try_again += 1;
+                    return self.answer(from, request, ReplyStatus::TryAgain);
+                }
                 Lookup::Unknown => {
                     self.counters.requests_session_unknown += 1;
                     return self.answer(from, request, ReplyStatus::SessionUnknown);

@@ -74,7 +74,17 @@ impl Replica {
     /// A member lost its state and asks for help.
     pub(super) fn on_recovery(&mut self, from: ReplicaId, nonce: u64, view: View) {
         let start = match &self.role {
+            // One that has its answers will be back, and then it can help.
+            Role::Recovering(recovery) if recovery.goal.is_some() => return self.counters.ignored += 1,
             Role::Recovering(_) => return self.outbox.send(from, PeerMessage::AlsoRecovering { nonce }),
+            // It leads, and that is heard: a late copy of what it asked in another view.
+            Role::Follower(follower)
+                if from == self.leader()
+                    && view <= self.view
+                    && !follower.silence.is_long(self.now, &self.config) =>
+            {
+                return self.counters.ignored += 1;
+            }
             Role::Leader(_) => Some(self.view_start()),
             Role::Follower(_) => None,
             // Whoever is between two views has nothing to answer.

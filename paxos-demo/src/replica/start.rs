@@ -17,8 +17,10 @@ use thiserror::Error;
 /// What a replica remembers of its earlier lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Memory {
-    /// There was none: an empty log in view 0.
+    /// There is none: an empty log in view 0. Whoever knows an earlier life will not hear of this one (D6).
     FirstLife,
+    /// There were lives, but none that opened its gate or voted: as a first life, and nothing is lost with them.
+    NothingPromised,
     /// The view (D3), but not the log: mode `memory`. The replica recovers (D4).
     View {
         /// Last view that it promised anything in.
@@ -99,7 +101,7 @@ impl Replica {
 
     fn remember(&mut self, memory: Memory) -> Result<(), StartError> {
         match memory {
-            Memory::FirstLife => {}
+            Memory::FirstLife | Memory::NothingPromised => {}
             Memory::View { view, last_normal_view } => {
                 (self.view, self.last_normal_view) = (view, last_normal_view);
                 self.role = Role::Recovering(Box::new(Recovery::new(self.now, &self.config)));

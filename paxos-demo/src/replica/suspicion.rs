@@ -26,7 +26,7 @@ impl Silence {
         self.tell_at
     }
 
-    fn is_long(&self, now: u64, config: &ReplicaConfig) -> bool {
+    pub(super) fn is_long(&self, now: u64, config: &ReplicaConfig) -> bool {
         now >= self.heard_at.saturating_add(config.leader_timeout_ns)
     }
 }
@@ -77,7 +77,7 @@ impl Replica {
     }
 
     /// Starts a view change once a quorum, this replica among it, finds the leader silent.
-    fn leave_if_suspected(&mut self) {
+    pub(super) fn leave_if_suspected(&mut self) {
         let silent = match &self.role {
             Role::Follower(follower) => follower.silence.is_long(self.now, &self.config),
             Role::Forming(silence) => self.now >= silence.heard_at + self.config.formation_timeout_ns,

@@ -112,7 +112,11 @@ impl Replica {
                         self.tell_vote(from);
                     }
                 } else {
+                    // It waits for the view to begin, so its leader is silent for it, too. Without its voice
+                    // those who entered might never be a quorum once the leader is gone.
+                    self.suspects[from.index()] = self.now;
                     self.tell_start(from);
+                    self.leave_if_suspected();
                 }
             }
         }
@@ -316,11 +320,13 @@ impl Replica {
             fetch.ask(self.now, &self.config, &mut self.outbox);
         }
         if self.now >= change.give_up_at {
-            if change.seen.len() >= self.config.quorum() {
+            let began = change.start.is_some() && leader != self.config.me;
+            if !began && change.seen.len() >= self.config.quorum() {
                 let view = self.view.next();
                 return self.start_view_change(view);
             }
-            // Alone, or nearly so: a higher number would help nobody. The donor may be gone, though.
+            // The view began, but its leader or what it sends is slow, perhaps gone: it is asked again, and if
+            // it does not answer either, the next view is tried. Alone a higher number would help nobody.
             change.give_up_at = self.now + self.config.view_change_timeout_ns;
             if leader != self.config.me {
                 (change.fetch, change.start) = (None, None);

@@ -32,10 +32,11 @@ impl MemoryStorage {
         if disk::has_log(&*files)? {
             return Err(StorageError::OrphanLog { path: files.path("") });
         }
+        let remembered = found.is_some();
         let (state, first_life) = StateFile::begin_life(&*files, mode, id, config_hash, found)?;
         let persisted = state.persisted().clone();
         let storage = Self { kept: Some((files, state)), failed: None };
-        Ok(Opened::new(Box::new(storage), first_life, persisted))
+        Ok(Opened { remembered, ..Opened::new(Box::new(storage), first_life, persisted) })
     }
 
     /// A storage that keeps nothing at all, for a replica without a data directory. Such a replica has one

@@ -95,6 +95,8 @@ pub struct Opened {
     pub storage: Box<dyn Storage>,
     /// Whether this is the replica's first life.
     pub first_life: bool,
+    /// There was a state file. Of a first life: it came to nothing before, and nothing was promised.
+    pub remembered: bool,
     /// The state, with this life's incarnation, on disk.
     pub persisted: Persisted,
     /// The log behind the snapshot, on disk. The first batch may begin at or before the snapshot's op.
@@ -107,7 +109,15 @@ pub struct Opened {
 
 impl Opened {
     fn new(storage: Box<dyn Storage>, first_life: bool, persisted: Persisted) -> Self {
-        Self { storage, first_life, persisted, log: Vec::new(), snapshot: None, warnings: Vec::new() }
+        Self {
+            storage,
+            first_life,
+            remembered: false,
+            persisted,
+            log: Vec::new(),
+            snapshot: None,
+            warnings: Vec::new(),
+        }
     }
 }
 

@@ -159,26 +159,41 @@ fn a_restarted_leader_is_turned_away_and_stops() {
     fatal(&refused(&mut leading(3), 2, reason));
 }
 
+/// D6: whoever the lost life had promised something to, this replica need not know of it.
 #[test]
-fn a_restart_before_anything_was_acknowledged_costs_nothing() {
-    let mut leader = Replica::new(0, config(0, 5)).unwrap();
-    hello(&mut leader, 0, 1);
-    drain(&mut leader);
-    let hello = PeerMessage::Hello { config_hash: HASH, first_life: true };
-    leader.on_peer_message(0, id(1), life(1) + 1, hello.clone());
-    let expected = Action::ExpectIncarnation { peer: id(1), incarnation: life(1) + 1 };
+fn a_second_first_life_is_turned_away_by_everybody() {
+    let (first_life, incarnation) = (true, life(2) + 1);
+    let hello_again = PeerMessage::Hello { config_hash: HASH, first_life };
+    let mut forming = Replica::new(0, config(1, 3)).unwrap();
+    hello(&mut forming, 0, 2);
+    let mut follower = following(3);
+    hello(&mut follower, 0, 2);
+    for replica in [&mut forming, &mut follower] {
+        drain(replica);
+        replica.on_peer_message(0, id(2), incarnation, hello_again.clone());
+        let actions = drain(replica);
+        let reason = Refusal::Restarted { known: life(2) };
+        let refused = send(2, PeerMessage::Refused { incarnation, reason });
+        assert_eq!(actions.last(), Some(&refused));
+    }
+}
+
+/// A start that came to nothing was no life: its number is known, and nothing was promised under it.
+#[test]
+fn a_start_that_came_to_nothing_can_be_repeated() {
+    let again = ReplicaConfig { incarnation: life(2) + 1, ..config(2, 3) };
+    let mut second = Replica::start(0, again, Memory::NothingPromised).unwrap();
+    assert_eq!(second.status().role, RoleName::Forming);
+    let actions = drain(&mut second);
+    let Some(Action::Send { message, .. }) = actions.first() else { panic!("{actions:?}") };
+
+    let mut leader = leading(3);
+    leader.on_peer_message(0, id(2), life(2) + 1, message.clone());
+    let expected = Action::ExpectIncarnation { peer: id(2), incarnation: life(2) + 1 };
     assert_eq!(drain(&mut leader)[0], expected);
     // The old life's Hello comes late: it does not bring it back.
-    leader.on_peer_message(0, id(1), life(1), hello.clone());
+    hello(&mut leader, 0, 2);
     assert!(matches!(drain(&mut leader)[..], [Action::Send { message: PeerMessage::Refused { .. }, .. }]));
-
-    // Followers owe each other nothing.
-    let mut follower = following(3);
-    for incarnation in [7, 8] {
-        follower.on_peer_message(0, id(2), incarnation, hello.clone());
-        let expected = Action::ExpectIncarnation { peer: id(2), incarnation };
-        assert_eq!(drain(&mut follower)[0], expected);
-    }
 }
 
 #[test]

@@ -293,3 +293,34 @@ fn a_request_that_a_failed_leader_took_is_taken_again() {
     ask(&mut replica, 0, 7, 1, &set("v"));
     assert_eq!(prepares(&drain(&mut replica)), [(2, 2)]);
 }
+
+/// Some have entered the view and some still wait for it when its leader dies: together they are a quorum.
+#[test]
+fn those_who_wait_for_a_view_count_as_finding_its_leader_silent() {
+    let mut entered = follower(1, 3);
+    let silent = entered.config().leader_timeout_ns + 1;
+    assert_eq!(from(&mut entered, 0, 2, left(0)), [], "the leader is heard");
+    entered.on_tick(silent);
+    assert!(!drain(&mut entered).contains(&Action::Freeze), "that voice was long ago");
+    assert_eq!(from(&mut entered, silent, 2, left(0)), [Action::Freeze]);
+}
+
+/// A leader that has begun its view and takes long to send it is not deposed for that.
+#[test]
+fn a_slow_transfer_is_asked_for_again_before_the_view_is_given_up() {
+    let mut replica = follower(2, 3);
+    from(&mut replica, 0, 1, left(1));
+    replica.on_frozen(0, 0);
+    from(&mut replica, 0, 1, left(1));
+    drain(&mut replica);
+    from(&mut replica, 0, 1, begins(1, 0, 9, 9));
+    let timeout = replica.config().view_change_timeout_ns;
+    replica.on_tick(timeout);
+    assert_eq!(replica.view(), View(1));
+    from(&mut replica, timeout, 1, begins(1, 0, 9, 9));
+    replica.on_tick(2 * timeout);
+    assert_eq!(replica.view(), View(1));
+    drain(&mut replica);
+    replica.on_tick(3 * timeout);
+    assert_eq!(replica.view(), View(2), "no answer for a whole period");
+}
