@@ -90,6 +90,7 @@ mod tests {
             PeerMessage::StateGone { view: View(1), oldest: OpNumber(9) },
             PeerMessage::GetSnapshot { op: OpNumber(0), offset: 1 << 40 },
             PeerMessage::SnapshotChunk {
+                view: View(1),
                 op: OpNumber(8),
                 total_bytes: 9,
                 offset: 4,
@@ -111,7 +112,7 @@ mod tests {
         assert!(encode(&batch).len() <= config.payload_bytes_max);
         let (total_bytes, offset) = (u64::MAX, u64::MAX);
         let bytes = Bytes::from(vec![0xff; config.chunk_bytes()]);
-        let chunk = PeerMessage::SnapshotChunk { op: last, total_bytes, offset, bytes };
+        let chunk = PeerMessage::SnapshotChunk { view, op: last, total_bytes, offset, bytes };
         assert!(encode(&chunk).len() <= config.payload_bytes_max);
     }
 

@@ -154,6 +154,9 @@ pub enum PeerMessage {
     },
     /// Part of a snapshot: of committed ops alone, so it is good in any view.
     SnapshotChunk {
+        /// View of the sender. Of a later one than the view that is entered, the snapshot may hold ops that
+        /// the log of that view never had.
+        view: View,
         /// Last op of the snapshot.
         op: OpNumber,
         /// Its length.

@@ -87,7 +87,9 @@ impl Replica {
         while offset < upto {
             let next = upto.min(offset + self.config.chunk_bytes() as u64);
             let part = bytes.slice(offset as usize..next as usize);
-            self.outbox.send(from, PeerMessage::SnapshotChunk { op: have, total_bytes, offset, bytes: part });
+            let view = self.view;
+            let chunk = PeerMessage::SnapshotChunk { view, op: have, total_bytes, offset, bytes: part };
+            self.outbox.send(from, chunk);
             offset = next;
         }
     }

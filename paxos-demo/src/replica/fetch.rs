@@ -169,6 +169,7 @@ impl Fetch {
 /// A part of a snapshot.
 #[derive(Debug)]
 pub(super) struct Chunk {
+    pub view: View,
     pub op: OpNumber,
     pub total_bytes: u64,
     pub offset: u64,
@@ -251,9 +252,25 @@ impl Replica {
 
     pub(super) fn on_snapshot_chunk(&mut self, from: ReplicaId, chunk: Chunk) {
         if matches!(self.role, Role::Follower(_)) {
-            return self.on_catch_up_chunk(&chunk);
+            if chunk.view == self.view {
+                self.on_catch_up_chunk(&chunk);
+            }
+            return;
+        }
+        if !self.fetches_in(chunk.view) {
+            return self.counters.ignored += 1;
         }
         self.with_fetch(from, |fetch, now, config, outbox| fetch.on_chunk(now, chunk, config, outbox));
+    }
+
+    /// Whether a transfer of the log of `view` is under way.
+    fn fetches_in(&self, view: View) -> bool {
+        let fetch = match &self.role {
+            Role::ViewChange(change) => change.fetch.as_ref(),
+            Role::Recovering(recovery) => recovery.fetch.as_ref(),
+            _ => None,
+        };
+        fetch.is_some_and(|fetch| fetch.view == view)
     }
 
     fn with_fetch(&mut self, from: ReplicaId, f: impl FnOnce(&mut Fetch, u64, &ReplicaConfig, &mut Outbox)) {
@@ -264,7 +281,8 @@ impl Replica {
         };
         match fetch.filter(|fetch| fetch.donor == from) {
             Some(fetch) => f(fetch, self.now, &self.config, &mut self.outbox),
-            None => self.counters.ignored += 1,
+            // No sign that the transfer flows.
+            None => return self.counters.ignored += 1,
         }
         self.after_fetch();
     }

@@ -216,8 +216,8 @@ impl Replica {
             }
             PeerMessage::StateGone { view, oldest } => self.on_state_gone(from, view, oldest),
             PeerMessage::GetSnapshot { op, offset } => self.on_get_snapshot(from, op, offset),
-            PeerMessage::SnapshotChunk { op, total_bytes, offset, bytes } => {
-                self.on_snapshot_chunk(from, Chunk { op, total_bytes, offset, bytes });
+            PeerMessage::SnapshotChunk { view, op, total_bytes, offset, bytes } => {
+                self.on_snapshot_chunk(from, Chunk { view, op, total_bytes, offset, bytes });
             }
         }
     }

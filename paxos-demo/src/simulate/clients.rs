@@ -147,7 +147,7 @@ impl World {
         let target = client.session.target();
         let to = self.config.replicas[target];
         let frame = build(client.addr, to, client.session.packet());
-        self.from_client(target, frame);
+        self.send_request(target, frame);
         self.plan_client(index);
     }
 
@@ -158,7 +158,7 @@ impl World {
     }
 
     /// A frame reached a client.
-    pub(super) fn to_client(&mut self, index: usize, bytes: &Frame) {
+    pub(super) fn reach_client(&mut self, index: usize, bytes: &Frame) {
         let Ok(datagram) = frame::parse(bytes, self.clients.all[index].addr) else { return };
         let now = self.clients.instant(self.now);
         let Clients { group, all, .. } = &mut self.clients;

@@ -18,10 +18,11 @@ impl World {
         }
         let machine = &mut self.nodes[node];
         if !machine.attached {
-            return self.to_socket(node, &frame);
+            return self.deliver(node, &frame);
         }
-        let cpu = self.rng.usize(0..machine.cpus.len());
-        machine.cpus[cpu].queue.push_back(frame);
+        let cpus = machine.cpus.len();
+        let cpu = if self.stage.is_some() { self.staged_cpu(node) } else { self.rng.usize(0..cpus) };
+        self.nodes[node].cpus[cpu].queue.push_back(frame);
         self.run_cpu(node, cpu);
     }
 
@@ -50,20 +51,37 @@ impl World {
             if !self.ready(node, cpu) {
                 return;
             }
-            if self.weather.stall.hit(&mut self.rng) {
-                // Half of the time while it decides whether it may do anything, half of the time anywhere.
-                let most = if self.rng.bool() { 6 } else { 24 };
-                let steps = self.rng.u32(1..most);
-                let over = (0..steps).any(|_| self.step_cpu(node, cpu));
-                if !over {
-                    let at = self.now + self.rng.u64(1..=self.weather.stall_ns_max);
-                    self.nodes[node].cpus[cpu].planned = true;
-                    self.plan(at, Happening::Cpu { node, cpu });
+            if self.staged_stall(node, cpu) {
+                continue;
+            }
+            loop {
+                if self.is_stopped(node, cpu) {
+                    return;
                 }
-            } else {
-                self.finish_cpu(node, cpu);
+                if self.step_cpu(node, cpu) {
+                    break;
+                }
             }
         }
+    }
+
+    /// Whether a program is stopped here for a while. Mostly before it changes something: there it matters most
+    /// what others do meanwhile.
+    fn is_stopped(&mut self, node: usize, cpu: usize) -> bool {
+        let Self { nodes, weather, rng, trace, now, .. } = self;
+        let Some(run) = &nodes[node].cpus[cpu].run else { return false };
+        if !(run.is_about_to_write() || rng.u8(0..8) == 0) || !weather.stall.hit(rng) {
+            return false;
+        }
+        let most = if rng.bool() { weather.stall_ns_max } else { weather.stall_ns_max.min(300 * US) };
+        let at = *now + rng.u64(1..=most);
+        trace.line(*now, |line| {
+            let next = run.next_step();
+            line.push_str(&format!("r{node} cpu{cpu} stands before {next} until {:.3} ms", at as f64 / 1e6));
+        });
+        self.nodes[node].cpus[cpu].planned = true;
+        self.plan(at, Happening::Cpu { node, cpu });
+        true
     }
 
     /// Whether there is a program to run; takes the next frame if there is none.
@@ -75,7 +93,7 @@ impl World {
         let Some(frame) = machine.cpus[cpu].queue.pop_front() else { return false };
         if !machine.attached {
             // It has left its hook since; the frame goes where it would go without it.
-            self.to_socket(node, &frame);
+            self.deliver(node, &frame);
             return self.ready(node, cpu);
         }
         machine.cpus[cpu].run = Some(Run::new(&frame, cpu as u32));
@@ -125,7 +143,7 @@ impl World {
             line.push_str(&format!("r{node} cpu{cpu} {}: {}", outcome.verdict.name(), describe(&frame)));
         });
         match outcome.action {
-            Action::Pass => self.to_socket(node, &frame),
+            Action::Pass => self.deliver(node, &frame),
             Action::Drop => {}
             Action::Reply(reply) => {
                 let published = outcome.verdict == electrode::abi::Verdict::TxAck;
@@ -136,7 +154,7 @@ impl World {
     }
 
     /// The stack: a datagram with a right checksum goes into the socket, if there is one with room.
-    pub(super) fn to_socket(&mut self, node: usize, frame: &Frame) {
+    pub(super) fn deliver(&mut self, node: usize, frame: &Frame) {
         let machine = &self.nodes[node];
         if matches!(machine.process, Process::Dead) {
             return;
@@ -145,7 +163,8 @@ impl World {
         if !datagram.checksum_is_right(frame) {
             return;
         }
-        if machine.inbox.len() >= self.weather.socket_room || self.weather.socket_loses.hit(&mut self.rng) {
+        let full = machine.inbox.len() >= self.weather.socket_room || self.staged_full(node);
+        if full || self.weather.socket_loses.hit(&mut self.rng) {
             self.trace.line(self.now, |line| {
                 line.push_str(&format!("r{node} socket loses {}", describe(frame)));
             });

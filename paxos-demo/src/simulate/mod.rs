@@ -29,6 +29,7 @@ mod machine;
 mod processes;
 mod pump;
 mod run;
+pub mod story;
 #[cfg(test)]
 mod tests;
 mod trace;

@@ -102,14 +102,14 @@ impl World {
         replica.pipeline_batches = self.weather.pipeline_batches;
         replica.window_ops = u64::from(self.config.quorum_window) / 2;
         replica.client_sessions_max = 64;
-        replica.heartbeat_ns = 10 * MS;
-        replica.resend_ns = 4 * MS;
+        replica.heartbeat_ns = 3 * MS;
+        replica.resend_ns = 3 * MS;
         replica.resend_max_ns = 40 * MS;
         replica.hello_ns = 5 * MS;
         replica.hello_max_ns = 40 * MS;
         replica.formation_wait_ns = 20 * MS;
-        replica.leader_timeout_ns = 30 * MS;
-        replica.view_change_timeout_ns = 30 * MS;
+        replica.leader_timeout_ns = 9 * MS;
+        replica.view_change_timeout_ns = 15 * MS;
         replica.formation_timeout_ns = 100 * MS;
         replica.lost_after_ns = 2000 * MS;
         replica.repair_ops = self.weather.repair_ops;
@@ -140,6 +140,10 @@ impl World {
         self.trace.line(self.now, |line| line.push_str(&format!("r{node} is dead")));
         let detach = self.now + self.rng.u64(0..MS);
         self.plan(detach, Happening::Detach { node, life });
+        if self.stage.is_some() {
+            // A story says when.
+            return;
+        }
         let away = self.weather.away_ns_max;
         let back = self.now + self.rng.u64(US..away);
         self.plan(back, Happening::Start { node });

@@ -54,7 +54,6 @@ pub struct Outcome {
 
 /// Runs one seed.
 pub fn run_seed(seed: u64, setting: &Setting) -> Outcome {
-    hush_panics();
     let mut rng = Rng::with_seed(seed);
     let weather = Weather::draw(&mut rng, setting.replicas, setting.durability);
     let config = cluster_config(&weather);
@@ -71,14 +70,10 @@ pub fn run_seed(seed: u64, setting: &Setting) -> Outcome {
     }
     world.plan_faults();
     let shared: Shared = Arc::new(Mutex::new(world));
-    QUIET.with_borrow_mut(|quiet| *quiet = true);
-    settle(&shared);
-    QUIET.with_borrow_mut(|quiet| *quiet = false);
+    quietly(|| settle(&shared));
 
     let mut world = lock(&shared);
-    // The drivers hold the world: taken out, or neither would ever go.
-    let drivers: Vec<_> =
-        world.nodes.iter_mut().map(|m| std::mem::replace(&mut m.process, Process::Dead)).collect();
+    let processes = world.take_processes();
     if world.violation.is_none() {
         let World { checker, clients, .. } = &mut *world;
         let checked = clients.replay.finish(checker.committed_ops());
@@ -96,7 +91,7 @@ pub fn run_seed(seed: u64, setting: &Setting) -> Outcome {
         lines: world.trace.take_lines(),
     };
     drop(world);
-    drop(drivers);
+    drop(processes);
     outcome
 }
 
@@ -138,6 +133,11 @@ impl World {
 }
 
 impl World {
+    /// The drivers hold the world: taken out, or neither would ever go. Not to be dropped under the lock.
+    pub(super) fn take_processes(&mut self) -> Vec<Process> {
+        self.nodes.iter_mut().map(|m| std::mem::replace(&mut m.process, Process::Dead)).collect()
+    }
+
     /// What each replica is, in a few words.
     fn roles(&self) -> String {
         let role = |(node, machine): (usize, &super::machine::Machine)| match &machine.process {
@@ -153,7 +153,7 @@ impl World {
 }
 
 /// A small group: slots and windows are used again and again.
-fn cluster_config(weather: &Weather) -> ClusterConfig {
+pub(super) fn cluster_config(weather: &Weather) -> ClusterConfig {
     let replicas = (1..=weather.members).map(|host| SocketAddr::from(([10, 0, 0, host as u8], 7000)));
     let mut config = ClusterConfig::new(1, replicas.collect());
     config.durability = weather.durability;
@@ -184,6 +184,15 @@ fn hush_panics() {
             }
         }));
     });
+}
+
+/// Runs with the panics of this thread kept instead of printed.
+pub(super) fn quietly<T>(run: impl FnOnce() -> T) -> T {
+    hush_panics();
+    QUIET.with_borrow_mut(|quiet| *quiet = true);
+    let result = run();
+    QUIET.with_borrow_mut(|quiet| *quiet = false);
+    result
 }
 
 /// What a panic said, with its place.

@@ -87,6 +87,7 @@ impl World {
                         self.plan(at, Happening::ToClient { client, frame: frame.clone() });
                     }
                 }
+                self.staged_answer(to, &frame);
             }
         }
     }
@@ -95,6 +96,9 @@ impl World {
     pub(super) fn carry(&mut self, from: usize, to: usize, frame: Frame) {
         if from == to {
             return self.plan(self.now + US, Happening::Arrive { node: to, frame });
+        }
+        if self.stage.is_some() {
+            return self.staged_carry(from, to, frame);
         }
         self.remember(to, &frame);
         let index = self.links.index(from, to);
@@ -110,7 +114,7 @@ impl World {
     }
 
     /// A frame of a client.
-    pub(super) fn from_client(&mut self, to: usize, frame: Frame) {
+    pub(super) fn send_request(&mut self, to: usize, frame: Frame) {
         for at in self.arrivals() {
             self.plan(at, Happening::Arrive { node: to, frame: frame.clone() });
         }

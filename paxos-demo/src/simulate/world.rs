@@ -11,6 +11,7 @@ use fastrand::Rng;
 use super::check::{Checker, Violation};
 use super::clients::Clients;
 use super::machine::Machine;
+use super::story::Stage;
 use super::trace::Trace;
 use super::weather::Weather;
 use super::wire::Links;
@@ -107,6 +108,8 @@ pub(super) struct World {
     pub seen: VecDeque<(usize, Frame)>,
     pub clients: Clients,
     pub checker: Checker,
+    /// What a story does; none in a seed.
+    pub stage: Option<Stage>,
     pub trace: Trace,
     /// Processes that are interrupted right now.
     pub interrupted: u32,
@@ -138,6 +141,7 @@ impl World {
             sequence: 0,
             nodes,
             seen: VecDeque::new(),
+            stage: None,
             clients,
             trace,
             interrupted: 0,

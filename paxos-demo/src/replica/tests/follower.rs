@@ -187,7 +187,7 @@ fn too_far_behind_a_follower_takes_a_snapshot() {
     let total_bytes = bytes.len() as u64;
     let part = |from: usize, to: usize| {
         let (offset, bytes) = (from as u64, bytes.slice(from..to));
-        PeerMessage::SnapshotChunk { op: op(3), total_bytes, offset, bytes }
+        PeerMessage::SnapshotChunk { view: View(0), op: op(3), total_bytes, offset, bytes }
     };
     replica.on_peer_message(0, id(0), life(0), part(0, 50));
     replica.on_peer_message(0, id(0), life(0), part(50, bytes.len()));

@@ -264,6 +264,12 @@ impl Checker {
         Ok(())
     }
 
+    /// Whether a replica holds a request of this session, in user space or in kernel memory.
+    pub(in super::super) fn holds(&self, node: usize, client: u64, kernel: &Kernel) -> bool {
+        let values = (1..).map_while(|op| self.witnesses[node].value(OpNumber(op), kernel));
+        values.filter_map(|value| self.contents.get(&value)).any(|op| op.client == client)
+    }
+
     /// Committed ops, for the replay.
     pub(in super::super) fn committed_ops(&self) -> &[Committed] {
         &self.committed

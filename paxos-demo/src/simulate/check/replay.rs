@@ -15,6 +15,9 @@ pub(in super::super) struct Answer {
     pub after: usize,
 }
 
+/// What a key held from this op on.
+type Since = (usize, Option<Vec<u8>>);
+
 /// The log so far, executed once.
 #[derive(Debug, Default)]
 pub(in super::super) struct Replay {
@@ -22,7 +25,7 @@ pub(in super::super) struct Replay {
     /// Op and result of each request.
     executed: BTreeMap<(u64, u64), (usize, Vec<u8>)>,
     /// Values that a key had, from which op on.
-    history: BTreeMap<Vec<u8>, Vec<(usize, Option<Vec<u8>>)>>,
+    history: BTreeMap<Vec<u8>, Vec<Since>>,
     /// Answers that the log did not explain yet.
     open: Vec<Answer>,
 }
@@ -96,7 +99,7 @@ impl Replay {
         let history = self.history.get(key).map_or(&none[..], Vec::as_slice);
         // What the key was at op `after`, and everything that it has been since.
         let from = history.iter().rposition(|(op, _)| op <= after).unwrap_or(0);
-        let fits = |(_, value): &&(usize, Option<Vec<u8>>)| value_result(value.as_deref()) == *result;
+        let fits = |(_, value): &&Since| value_result(value.as_deref()) == *result;
         Ok(history[from..].iter().find(fits).map(|(op, _)| *op.max(after)))
     }
 
