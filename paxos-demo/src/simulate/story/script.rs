@@ -4,7 +4,7 @@ use super::{Story, StoryError};
 use crate::plant::Plant;
 
 /// Kinds of packets that a story may speak of: those of the wire, and the messages between replicas.
-const KINDS: [&str; 22] = [
+const KINDS: [&str; 21] = [
     "Prepare",
     "PrepareOk",
     "Commit",
@@ -26,7 +26,6 @@ const KINDS: [&str; 22] = [
     "StateGone",
     "GetSnapshot",
     "SnapshotChunk",
-    "Request",
 ];
 
 /// One line, with its place.
@@ -106,7 +105,9 @@ pub(super) fn parse(text: &str) -> Result<Story, StoryError> {
                 true
             }
             ["replicas", n] => {
-                story.replicas = number(n).filter(|n| (3..=7).contains(n)).ok_or_else(|| wrong("3 to 7 replicas".into()))?;
+                story.replicas = number(n)
+                    .filter(|n| (3..=7).contains(n))
+                    .ok_or_else(|| wrong("3 to 7 replicas".into()))?;
                 true
             }
             ["slots", n] => {
@@ -124,7 +125,8 @@ pub(super) fn parse(text: &str) -> Result<Story, StoryError> {
             return Err(wrong("this belongs before the story".into()));
         }
         if !head {
-            let command = Words { replicas: story.replicas, known: &mut known }.command(&words).map_err(wrong)?;
+            let command =
+                Words { replicas: story.replicas, known: &mut known }.command(&words).map_err(wrong)?;
             story.lines.push(Line { number: line, text: text.to_owned(), command });
         }
     }
@@ -252,7 +254,9 @@ mod tests {
 
     #[test]
     fn a_story_is_read() {
-        let story = parse("# words\nplant: B1\nreplicas 5\n\nhold 0 -> * Prepare a # late\npropose 0 a\nexpect a open");
+        let story = parse(
+            "# words\nplant: B1\nreplicas 5\n\nhold 0 -> * Prepare a # late\npropose 0 a\nexpect a open",
+        );
         let story = story.unwrap();
         assert_eq!((story.plant, story.replicas, story.lines.len()), (Plant::B1, 5, 3));
         let what = What { kind: Some("Prepare"), request: Some("a".into()) };
@@ -268,7 +272,10 @@ mod tests {
         assert_eq!(error("plant: B1\nexpect 3 leads"), "line 2: `3` is no replica; there are 3");
         assert_eq!(error("plant: B1\nexpect a open"), "line 2: `a` has not been proposed");
         assert_eq!(error("plant: B1\ndrop 0 -> 1 Prepar"), "line 2: `Prepar` is no kind of packet");
-        assert_eq!(error("propose 0 a\nexpect a open"), "line 2: no `plant:` line names what spoils this story");
+        assert_eq!(
+            error("propose 0 a\nexpect a open"),
+            "line 2: no `plant:` line names what spoils this story"
+        );
         assert_eq!(error("plant: B1\ntick 1"), "line 2: a story expects something");
         assert_eq!(error("tick 1\nplant: B1"), "line 2: this belongs before the story");
     }

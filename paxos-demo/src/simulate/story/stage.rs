@@ -22,7 +22,8 @@ use crate::state_machine::Command;
 /// How long a packet travels. All the same, so that none overtakes another unless it is held back.
 const TRAVEL_NS: u64 = 50 * US;
 /// Where forged packets come from.
-const STRANGER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 9, 9)), 7000);
+const STRANGER: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 9, 9)), 7000);
 
 /// What becomes of packets that match.
 struct Rule {
@@ -114,7 +115,9 @@ impl Stage {
         if frame.windows(mark.len()).any(|bytes| bytes == mark) {
             return true;
         }
-        let Some(ack) = header(frame).filter(|header| header.kind() == Some(Kind::PrepareOk)) else { return false };
+        let Some(ack) = header(frame).filter(|header| header.kind() == Some(Kind::PrepareOk)) else {
+            return false;
+        };
         self.seen.iter().any(|seen| {
             let prepare = header(&seen.frame).filter(|header| header.kind() == Some(Kind::Prepare));
             prepare.is_some_and(|prepare| (prepare.view(), prepare.last()) == (ack.view(), ack.last()))
@@ -166,7 +169,6 @@ fn kind_of(frame: &[u8]) -> Option<String> {
                 let text = format!("{:?}", codec::decode(bytes).ok()?);
                 text.split(|c: char| !c.is_alphanumeric()).next()?.to_owned()
             }
-            Packet::Request(_) => "Request".to_owned(),
             _ => return None,
         },
         kind => format!("{kind:?}"),
