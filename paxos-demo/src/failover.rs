@@ -94,7 +94,7 @@ pub fn run(args: &FailoverArgs, stop: &Stop) -> Result<u8, BenchError> {
         if stop.sleep(CALM + CALM.mul_f64(fastrand::f64())) {
             return Err(ClusterError::Interrupted.into());
         }
-        let leader = leader(&cluster)?;
+        let leader = leader(&cluster, stop)?;
         backend.clone_from(&leader.node.backend);
         let id = leader.replica.id.index();
         let killed = Instant::now();
@@ -133,13 +133,23 @@ pub fn run(args: &FailoverArgs, stop: &Stop) -> Result<u8, BenchError> {
     Ok(EXIT_DONE)
 }
 
-fn leader(cluster: &Cluster) -> Result<NodeStatus, ClusterError> {
-    let statuses = cluster.statuses(Duration::from_secs(1))?;
-    let leaders = statuses.into_iter().flatten().filter(|status| status.replica.role == RoleName::Leader);
-    leaders.max_by_key(|status| status.replica.view).ok_or_else(|| ClusterError::System {
-        action: "find the leader".to_owned(),
-        source: std::io::ErrorKind::NotFound.into(),
-    })
+/// Who leads. On a busy machine nobody may for a moment, without any kill.
+fn leader(cluster: &Cluster, stop: &Stop) -> Result<NodeStatus, ClusterError> {
+    let since = Instant::now();
+    loop {
+        let statuses = cluster.statuses(Duration::from_secs(1))?;
+        let leaders = statuses.into_iter().flatten().filter(|s| s.replica.role == RoleName::Leader);
+        if let Some(leader) = leaders.max_by_key(|status| status.replica.view) {
+            return Ok(leader);
+        }
+        if stop.sleep(Duration::from_millis(10)) {
+            return Err(ClusterError::Interrupted);
+        }
+        if since.elapsed() > PATIENCE {
+            let source = std::io::ErrorKind::TimedOut.into();
+            return Err(ClusterError::System { action: "find the leader".to_owned(), source });
+        }
+    }
 }
 
 fn table(report: &FailoverReport) -> String {

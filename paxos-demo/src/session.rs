@@ -356,6 +356,10 @@ impl Session {
             } else {
                 RequestError::Unknown { waited_ms: waited.as_millis() as u64, sends: self.sends }
             };
+            if self.turned_down < self.sends {
+                // A client without time for a second copy would ask a dead replica for ever.
+                self.target = (self.target + 1) % group.members.len();
+            }
             if self.is_read() {
                 self.busy = false;
             } else {

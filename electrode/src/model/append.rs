@@ -38,6 +38,15 @@ pub(super) enum At {
 }
 
 impl At {
+    /// Whether the step changes shared memory.
+    pub(super) fn writes(&self) -> bool {
+        use At::{ClearBusy, FillHeader, FillPayload, Publish, RingOpBell, StoreScratch, TakeBusy};
+        matches!(
+            self,
+            TakeBusy | StoreScratch | FillPayload | FillHeader | Publish | ClearBusy | RingOpBell { .. }
+        )
+    }
+
     fn next(self) -> Next {
         Ok(ingress::At::Append(self))
     }

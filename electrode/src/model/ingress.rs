@@ -87,6 +87,16 @@ impl Run {
         &self.frame
     }
 
+    /// Whether the next step changes shared memory: where a scheduler that looks for trouble stops a program.
+    pub fn is_about_to_write(&self) -> bool {
+        match &self.at {
+            At::StoreLastLeader | At::SwapCommit { .. } | At::RingCommitBell { .. } => true,
+            At::Append(at) => at.writes(),
+            At::Vote(at) => at.writes(),
+            _ => false,
+        }
+    }
+
     /// What the next step will do, for traces.
     pub fn next_step(&self) -> String {
         format!("{:?}", self.at)

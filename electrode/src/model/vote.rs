@@ -23,6 +23,11 @@ pub(super) enum At {
 }
 
 impl At {
+    /// Whether the step changes shared memory.
+    pub(super) fn writes(&self) -> bool {
+        matches!(self, At::SwapAcked { .. } | At::SwapVote { .. } | At::TakeQuorumBell { .. })
+    }
+
     fn next(self) -> Next {
         Ok(ingress::At::Vote(self))
     }

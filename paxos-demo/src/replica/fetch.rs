@@ -224,15 +224,6 @@ impl SnapshotFetch {
 }
 
 impl Replica {
-    fn fetch_mut(&mut self, from: ReplicaId) -> Option<&mut Fetch> {
-        let fetch = match &mut self.role {
-            Role::ViewChange(change) => change.fetch.as_mut(),
-            Role::Recovering(recovery) => recovery.fetch.as_mut(),
-            _ => None,
-        };
-        fetch.filter(|fetch| fetch.donor == from)
-    }
-
     /// Goes on if everything is there.
     fn after_fetch(&mut self) {
         match self.role {
@@ -266,13 +257,15 @@ impl Replica {
     }
 
     fn with_fetch(&mut self, from: ReplicaId, f: impl FnOnce(&mut Fetch, u64, &ReplicaConfig, &mut Outbox)) {
-        let (now, config) = (self.now, self.config.clone());
-        let mut outbox = std::mem::take(&mut self.outbox);
-        match self.fetch_mut(from) {
-            Some(fetch) => f(fetch, now, &config, &mut outbox),
+        let fetch = match &mut self.role {
+            Role::ViewChange(change) => change.fetch.as_mut(),
+            Role::Recovering(recovery) => recovery.fetch.as_mut(),
+            _ => None,
+        };
+        match fetch.filter(|fetch| fetch.donor == from) {
+            Some(fetch) => f(fetch, self.now, &self.config, &mut self.outbox),
             None => self.counters.ignored += 1,
         }
-        self.outbox = outbox;
         self.after_fetch();
     }
 }

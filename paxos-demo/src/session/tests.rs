@@ -245,3 +245,15 @@ fn reads_are_counted_apart_and_never_in_doubt() {
     assert!(matches!(session.on_time(&group, late + TIMEOUT), Step::Failed(RequestError::Unknown { .. })));
     assert_ne!(session.id(), id);
 }
+
+/// A timeout too short for a second copy: the next request is for somebody else.
+#[test]
+fn whoever_gives_up_in_silence_asks_another_member_next() {
+    let group = group().with_timeout(RETRY / 2);
+    let (mut session, now) = begun(&group);
+    for target in [1, 2, 0] {
+        assert!(matches!(session.on_time(&group, now + RETRY), Step::Failed(RequestError::Unknown { .. })));
+        assert_eq!(session.target(), target);
+        session.begin(&group, b"command", now);
+    }
+}

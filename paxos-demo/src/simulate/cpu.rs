@@ -54,20 +54,34 @@ impl World {
             if self.staged_stall(node, cpu) {
                 continue;
             }
-            if self.weather.stall.hit(&mut self.rng) {
-                // Half of the time while it decides whether it may do anything, half of the time anywhere.
-                let most = if self.rng.bool() { 6 } else { 24 };
-                let steps = self.rng.u32(1..most);
-                let over = (0..steps).any(|_| self.step_cpu(node, cpu));
-                if !over {
-                    let at = self.now + self.rng.u64(1..=self.weather.stall_ns_max);
-                    self.nodes[node].cpus[cpu].planned = true;
-                    self.plan(at, Happening::Cpu { node, cpu });
+            loop {
+                if self.is_stopped(node, cpu) {
+                    return;
                 }
-            } else {
-                self.finish_cpu(node, cpu);
+                if self.step_cpu(node, cpu) {
+                    break;
+                }
             }
         }
+    }
+
+    /// Whether a program is stopped here for a while. Mostly before it changes something: there it matters most
+    /// what others do meanwhile.
+    fn is_stopped(&mut self, node: usize, cpu: usize) -> bool {
+        let Self { nodes, weather, rng, trace, now, .. } = self;
+        let Some(run) = &nodes[node].cpus[cpu].run else { return false };
+        if !(run.is_about_to_write() || rng.u8(0..8) == 0) || !weather.stall.hit(rng) {
+            return false;
+        }
+        let most = if rng.bool() { weather.stall_ns_max } else { weather.stall_ns_max.min(300 * US) };
+        let at = *now + rng.u64(1..=most);
+        trace.line(*now, |line| {
+            let next = run.next_step();
+            line.push_str(&format!("r{node} cpu{cpu} stands before {next} until {:.3} ms", at as f64 / 1e6));
+        });
+        self.nodes[node].cpus[cpu].planned = true;
+        self.plan(at, Happening::Cpu { node, cpu });
+        true
     }
 
     /// Whether there is a program to run; takes the next frame if there is none.

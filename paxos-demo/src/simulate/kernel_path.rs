@@ -131,6 +131,11 @@ impl FastPath for SimKernel {
             self.wait_for_writers();
         }
         let frozen = self.peek(|kernel| kernel.gate());
+        if frozen.busy {
+            let mut world = lock(&self.shared);
+            let World { now, trace, .. } = &mut *world;
+            trace.line(*now, |line| line.push_str(&format!("r{} opens over a busy log", self.node)));
+        }
         let untagged = self.planted(Plant::P13);
         self.at("releasing all", |kernel| {
             kernel.control.released = opening.tail.0;

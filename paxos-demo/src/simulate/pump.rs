@@ -125,7 +125,7 @@ impl World {
                 self.links.clog(node, to, until);
             }
             Fault::Stop => {
-                let until = now + self.rng.u64(MS..100 * MS);
+                let until = now + self.rng.u64(MS..40 * MS);
                 self.trace.line(now, |line| {
                     line.push_str(&format!("r{node} is stopped until {:.3} ms", until as f64 / 1e6));
                 });
@@ -148,7 +148,7 @@ impl World {
     /// One link, all links of a machine, or the group in two; one way or both ways.
     fn partition(&mut self, node: usize) {
         let members = self.weather.members;
-        let until = self.now + self.rng.u64(MS..150 * MS);
+        let until = self.now + self.rng.u64(MS..60 * MS);
         let (out, back) = [(true, false), (false, true), (true, true)][self.rng.usize(0..3)];
         let (side, others) = match self.rng.u8(0..3) {
             0 => (1 << node, 1 << self.rng.usize(0..members)),
