@@ -15,6 +15,8 @@
 //! fast path, a write to its disk) is an *effect*: there its kernel programs may run on, the process may be
 //! stopped for a while (then the world goes on, nested inside that call), or die.
 //!
+//! A [`story`] is told in the same world: its lines take the place of random faults.
+//!
 //! What must hold is checked from outside ([`check`]): frames, calls of fast path and disk, what is handed to
 //! the replica and what it wants done. A seed decides everything; the same seed gives the same trace.
 

@@ -117,6 +117,9 @@ impl World {
         replica.snapshot_bytes = self.weather.log_bytes_max as u64;
         replica.durable = self.weather.durability == Durability::Disk;
         replica.plants = self.plants;
+        if self.stage.is_some() {
+            super::story::set_times(&mut replica);
+        }
         replica
     }
 

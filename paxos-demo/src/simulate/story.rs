@@ -12,6 +12,7 @@ mod stage;
 
 use std::fmt;
 
+pub(super) use play::set_times;
 use script::Line;
 pub(super) use stage::Stage;
 

@@ -8,6 +8,7 @@ use super::script::{Command, Expect, Line, Role, What};
 use super::{Spoiled, Stage, Story, Told};
 use crate::config::Durability;
 use crate::plant::Plants;
+use crate::replica::ReplicaConfig;
 use crate::simulate::machine::Process;
 use crate::simulate::pump::pump;
 use crate::simulate::run::{cluster_config, quietly};
@@ -39,6 +40,16 @@ fn still(rng: &mut Rng, story: &Story) -> Weather {
         fsync_ns_max: 100 * US,
         ..weather
     }
+}
+
+/// The times that stories count on, whatever seeds are run with. `tests/scripts/README.md` names them.
+pub(in crate::simulate) fn set_times(replica: &mut ReplicaConfig) {
+    replica.heartbeat_ns = 10 * MS;
+    replica.resend_ns = 4 * MS;
+    replica.resend_max_ns = 40 * MS;
+    replica.leader_timeout_ns = 30 * MS;
+    replica.view_change_timeout_ns = 30 * MS;
+    replica.lost_after_ns = 2000 * MS;
 }
 
 pub(super) fn tell(story: &Story, seed: u64, plants: Plants) -> Told {

@@ -4,7 +4,7 @@ use super::{Story, StoryError};
 use crate::plant::Plant;
 
 /// Kinds of packets that a story may speak of: those of the wire, and the messages between replicas.
-const KINDS: [&str; 22] = [
+const KINDS: [&str; 21] = [
     "Prepare",
     "PrepareOk",
     "Commit",
@@ -26,7 +26,6 @@ const KINDS: [&str; 22] = [
     "StateGone",
     "GetSnapshot",
     "SnapshotChunk",
-    "Request",
 ];
 
 /// One line, with its place.

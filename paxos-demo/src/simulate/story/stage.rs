@@ -169,7 +169,6 @@ fn kind_of(frame: &[u8]) -> Option<String> {
                 let text = format!("{:?}", codec::decode(bytes).ok()?);
                 text.split(|c: char| !c.is_alphanumeric()).next()?.to_owned()
             }
-            Packet::Request(_) => "Request".to_owned(),
             _ => return None,
         },
         kind => format!("{kind:?}"),
