@@ -16,6 +16,7 @@ pub mod digest;
 pub mod driver;
 pub mod encoder;
 pub mod in_flight;
+pub mod large;
 pub mod linearize;
 pub mod log;
 pub mod measure;

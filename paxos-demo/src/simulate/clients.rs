@@ -146,8 +146,11 @@ impl World {
         let client = &self.clients.all[index];
         let target = client.session.target();
         let to = self.config.replicas[target];
-        let frame = build(client.addr, to, client.session.packet());
-        self.from_client(target, frame);
+        let frames: Vec<_> =
+            client.session.packets().map(|packet| build(client.addr, to, packet)).collect();
+        for frame in frames {
+            self.from_client(target, frame);
+        }
         self.plan_client(index);
     }
 
@@ -162,16 +165,17 @@ impl World {
         let Ok(datagram) = frame::parse(bytes, self.clients.all[index].addr) else { return };
         let now = self.clients.instant(self.now);
         let Clients { group, all, .. } = &mut self.clients;
-        let Some(reply) = group.parse_reply(datagram.payload(bytes)) else { return };
+        let Some(packet) = group.parse(datagram.payload(bytes)) else { return };
         if !all[index].session.is_busy() {
             return;
         }
-        let step = all[index].session.on_reply(group, &reply, now);
+        let (client, request) = (all[index].session.id(), all[index].session.request());
+        let step = all[index].session.on_packet(group, &packet, now);
         let result = (step == Step::Done).then(|| Answer {
-            client: reply.client,
-            request: reply.request,
+            client,
+            request,
             command: all[index].command.clone(),
-            result: reply.result.to_vec(),
+            result: all[index].session.result(&packet).to_vec(),
             after: all[index].after,
         });
         self.client_step(index, step, result);

@@ -172,7 +172,7 @@ fn a_result_that_is_too_long_says_so() {
     let value = "v".repeat(800);
     assert_eq!(client.call(&["SET", "k", &value]), "+OK");
     assert_eq!(client.call(&["APPEND", "k", &value]), ":1600");
-    let said = "-ERR the result does not fit a datagram of this group; ask for less at a time";
+    let said = "-ERR the result is longer than this group returns at once; ask for less at a time";
     assert_eq!(client.call(&["GET", "k"]), said);
     assert_eq!(client.call(&["STRLEN", "k"]), ":1600");
     assert_eq!(client.call(&["DEL", "k"]), ":1");

@@ -79,7 +79,7 @@ fn errors_are_redis_own_and_the_connection_goes_on() {
     let reply = client.call(&["SET", "k", &value]);
     assert!(reply.starts_with("-ERR the request takes 14") && reply.contains("datagram"), "{reply}");
     // The longest that fits can be stored and read back.
-    let room = message::command_bytes_max(cluster.config().payload_bytes_max as usize);
+    let room = message::part_bytes_max(cluster.config().payload_bytes_max as usize);
     let value = "y".repeat(room - COMMAND_HEADER_BYTES - "k".len());
     assert_eq!(client.call(&["SET", "k", &value]), "+OK");
     assert_eq!(client.call(&["GET", "k"]), value);
