@@ -113,9 +113,9 @@ impl Client {
                 Step::Done => unreachable!("only a reply completes a request"),
             };
             let Some(length) = self.receive(wait_until)? else { continue };
-            let Some(reply) = self.group.parse_reply(&self.buffer[..length]) else { continue };
-            match self.session.on_reply(&self.group, &reply, Instant::now()) {
-                Step::Done => return Ok(reply.result.to_vec()),
+            let Some(packet) = self.group.parse(&self.buffer[..length]) else { continue };
+            match self.session.on_packet(&self.group, &packet, Instant::now()) {
+                Step::Done => return Ok(self.session.take_result(&packet)),
                 Step::Failed(error) => return Err(error.into()),
                 Step::Send => self.send_request()?,
                 Step::Wait(_) => {}
@@ -125,7 +125,7 @@ impl Client {
 
     fn send_request(&self) -> io::Result<()> {
         let target = self.group.members()[self.session.target()];
-        passing(self.socket.send_to(self.session.packet(), target))
+        self.session.packets().try_for_each(|packet| passing(self.socket.send_to(packet, target)))
     }
 
     /// A datagram, if one comes in time.

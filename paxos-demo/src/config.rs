@@ -274,6 +274,11 @@ impl ClusterConfig {
         }
     }
 
+    /// Ops that may be in flight: fewer than there are round slots, which are found by op (L1).
+    pub fn window_ops(&self) -> u64 {
+        crate::replica::WINDOW_OPS.min(u64::from(self.quorum_window) / 2)
+    }
+
     /// Reads and validates a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)

@@ -108,6 +108,8 @@ impl Inbox {
             Event::NewerView { view, .. } => replica.on_newer_view(now, view),
             Event::Message { from, sender, incarnation, payload } => match Packet::parse(payload) {
                 Ok(Packet::Request(request)) => replica.on_request(now, from, request),
+                Ok(Packet::Part(part)) => replica.on_part(now, from, part),
+                Ok(Packet::Have(have)) => replica.on_have(now, from, have),
                 Ok(Packet::Peer(bytes)) => {
                     if let (Some(sender), Ok(message)) = (sender, codec::decode(bytes)) {
                         replica.on_peer_message(now, sender, incarnation, message);

@@ -8,6 +8,8 @@
 //! | 3 | replica to replica | 1 byte | [`crate::peer::PeerMessage`], see [`crate::codec`] |
 //! | 4 | status request | 16 bytes | |
 //! | 5 | status reply | 16 bytes | JSON |
+//! | 6 | part of a command or a result | 32 bytes | the part |
+//! | 7 | so much of it is there | 24 bytes | |
 //!
 //! Anybody can send a datagram, so parsing is strict: every byte is accounted for, reserved bytes are zero,
 //! and whatever does not fit is a [`MessageError`] that says what was wrong. Nothing here allocates.
@@ -18,8 +20,11 @@ use thiserror::Error;
 use zerocopy::byteorder::little_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+mod part;
 #[cfg(test)]
 mod tests;
+
+pub use part::{Have, PART_HEADER_BYTES, Part, window};
 
 /// First byte of a client request.
 pub const TAG_CLIENT_REQUEST: u8 = 1;
@@ -31,6 +36,10 @@ pub const TAG_PEER: u8 = 3;
 pub const TAG_STATUS_REQUEST: u8 = 4;
 /// First byte of a status reply.
 pub const TAG_STATUS_REPLY: u8 = 5;
+/// First byte of a part.
+pub const TAG_PART: u8 = 6;
+/// First byte of a word about parts.
+pub const TAG_HAVE: u8 = 7;
 
 /// Fixed part of a client request.
 pub const REQUEST_HEADER_BYTES: usize = size_of::<RequestHeader>();
@@ -44,8 +53,8 @@ pub const PEER_MESSAGE_ROOM: usize = 44;
 pub const TRAVEL_BYTES: usize =
     PEER_MESSAGE_ROOM + crate::batch::ENTRY_HEADER_BYTES + crate::batch::BATCH_HEADER_BYTES;
 
-/// Longest command where one datagram holds `payload_bytes_max`.
-pub const fn command_bytes_max(payload_bytes_max: usize) -> usize {
+/// Longest command of one op, or part of a longer one, where one datagram holds `payload_bytes_max`.
+pub const fn part_bytes_max(payload_bytes_max: usize) -> usize {
     payload_bytes_max.saturating_sub(TRAVEL_BYTES)
 }
 
@@ -87,6 +96,22 @@ pub enum MessageError {
     /// A reply status that does not exist.
     #[error("unknown reply status {0}")]
     UnknownStatus(u8),
+    /// A part of a command that cannot be.
+    #[error("part {part} of {parts} parts")]
+    Part {
+        /// Its number, from 0.
+        part: u16,
+        /// How many there are.
+        parts: u16,
+    },
+    /// A part that is not within its whole.
+    #[error("a part at offset {offset} of {total_bytes} bytes does not lie within them")]
+    Beyond {
+        /// Where it begins.
+        offset: u32,
+        /// Length of the whole.
+        total_bytes: u32,
+    },
     /// Too long for its length field.
     #[error("{what} of {bytes} bytes does not fit its 16-bit length")]
     TooLong {
@@ -185,6 +210,10 @@ pub enum ReplyStatus {
     /// The session is not known (any more), so it is not known whether this request was executed before.
     /// Nothing was done now. Start a new session.
     SessionUnknown = 4,
+    /// A read was executed and its result does not fit: its length (u32) and
+    /// its checksum (u64) follow. The leader keeps it for a
+    /// while; it is asked for with a [`Have`] and comes in parts.
+    Large = 5,
 }
 
 impl ReplyStatus {
@@ -195,6 +224,7 @@ impl ReplyStatus {
             2 => Self::TryAgain,
             3 => Self::BadRequest,
             4 => Self::SessionUnknown,
+            5 => Self::Large,
             _ => return Err(MessageError::UnknownStatus(byte)),
         })
     }
@@ -213,7 +243,8 @@ pub struct ClientReply<'a> {
     pub client: u64,
     /// Request that this answers.
     pub request: u64,
-    /// Result of the command ([`crate::state_machine::Outcome`]); empty unless `Ok`.
+    /// Result of the command ([`crate::state_machine::Outcome`]) if `Ok`, what it is like if
+    /// `Large`, else empty.
     pub result: &'a [u8],
 }
 
@@ -231,6 +262,21 @@ impl<'a> ClientReply<'a> {
             request: header.request.get(),
             result,
         })
+    }
+
+    /// Length and checksum of the result that waits at the leader.
+    pub fn large(&self) -> Option<(usize, u64)> {
+        let (bytes, checksum) =
+            self.result.split_first_chunk().filter(|_| self.status == ReplyStatus::Large)?;
+        Some((u32::from_le_bytes(*bytes) as usize, u64::from_le_bytes(checksum.try_into().ok()?)))
+    }
+
+    /// What [`Self::large`] reads.
+    pub fn describe_large(result: &[u8]) -> [u8; 12] {
+        let mut description = [0; 12];
+        description[..4].copy_from_slice(&(result.len() as u32).to_le_bytes());
+        description[4..].copy_from_slice(&crate::large::checksum(result).to_le_bytes());
+        description
     }
 
     /// Length of the datagram.
@@ -266,6 +312,10 @@ pub enum Packet<'a> {
     Request(ClientRequest<'a>),
     /// Replica to client.
     Reply(ClientReply<'a>),
+    /// Client to leader: of a command. Leader to client: of a result.
+    Part(Part<'a>),
+    /// Leader to client: of the command. Client to leader: of the result.
+    Have(Have),
     /// Replica to replica; the bytes behind the tag, for [`crate::codec::decode`].
     Peer(&'a [u8]),
     /// Anybody to replica: how are you?
@@ -298,6 +348,8 @@ impl<'a> Packet<'a> {
                 let (nonce, json) = parse_status("status reply", bytes)?;
                 Ok(Self::StatusReply { nonce, json })
             }
+            TAG_PART => Part::parse(bytes).map(Self::Part),
+            TAG_HAVE => Have::parse(bytes).map(Self::Have),
             tag => Err(MessageError::UnknownTag(tag)),
         }
     }

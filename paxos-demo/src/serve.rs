@@ -174,8 +174,7 @@ fn replica_config(config: &ClusterConfig, me: ReplicaId, incarnation: u32) -> Re
         Batching::One => batcher::Batching::One,
         Batching::Auto => batcher::Batching::Auto,
     };
-    // The window is in ops and the slots are found by op: fewer ops than slots may be in flight (L1).
-    replica.window_ops = replica.window_ops.min(u64::from(config.quorum_window) / 2);
+    replica.window_ops = config.window_ops();
     replica.commit_notice_delay_ns = timeouts.commit_notice_delay_ms * MS;
     replica.heartbeat_ns = timeouts.heartbeat_interval_ms * MS;
     replica.leader_timeout_ns = timeouts.leader_timeout_ms * MS;

@@ -1,9 +1,11 @@
-//! Everything that applying the log changes: the store, the client table and the history hash. Replicas
+//! Everything that applying the log changes: the store, the client table, a command of which more parts are to
+//! come, and the history hash. Replicas
 //! that applied the same ops hold equal services; a [`Snapshot`] is a copy of one.
 
 use crate::batch::BatchEntry;
 use crate::client_table::{ClientTable, Lookup};
 use crate::digest::{Chain, Digest};
+use crate::large::Partial;
 use crate::snapshot::{self, Restored, Snapshot, SnapshotError};
 use crate::state_machine::KvStore;
 use electrode::types::OpNumber;
@@ -13,6 +15,7 @@ use electrode::types::OpNumber;
 pub struct Service {
     store: KvStore,
     clients: ClientTable,
+    partial: Partial,
     history: Chain,
 }
 
@@ -22,19 +25,21 @@ impl Service {
         Self {
             store: KvStore::default(),
             clients: ClientTable::new(client_sessions_max),
+            partial: Partial::default(),
             history: Chain::default(),
         }
     }
 
     /// Applies one committed op of a batch of `time_ms` and returns its result. A request that was executed
     /// before (a view change can put it into the log twice) is not executed again; then there is no result.
-    /// Nor has a no-op one.
+    /// Nor has a no-op one, nor a part of a command before the last.
     pub fn apply(&mut self, op: OpNumber, time_ms: u64, entry: BatchEntry<'_>) -> Option<&[u8]> {
         self.store.advance(time_ms);
-        let result = if entry.is_no_op() {
-            None
-        } else {
-            self.clients.commit(entry.client, entry.request, |result| self.store.apply(entry.command, result))
+        let result = match self.partial.join(&entry) {
+            Some(command) if !entry.is_no_op() => {
+                self.clients.commit(entry.client, entry.request, |result| self.store.apply(command, result))
+            }
+            _ => None,
         };
         self.history = self
             .history
@@ -42,6 +47,7 @@ impl Service {
             .word(self.store.clock_ms())
             .word(entry.client)
             .word(entry.request)
+            .word(u64::from(entry.part) << 16 | u64::from(entry.parts))
             .bytes(entry.command)
             .word(u64::from(result.is_some()))
             .bytes(result.unwrap_or_default());
@@ -64,14 +70,15 @@ impl Service {
             contents: self.store.contents(),
             pairs: self.store.pairs(),
             sessions: self.clients.snapshot(),
+            partial: if self.partial.is_waiting() { self.partial.clone() } else { Partial::default() },
         }
     }
 
     /// The state that [`Snapshot::encode`] wrote down, and the last op in it. `client_sessions_max` is that
     /// of [`Self::new`].
     pub fn restore(bytes: &[u8], client_sessions_max: usize) -> Result<(Self, OpNumber), SnapshotError> {
-        let Restored { op, history, store, clients } = snapshot::decode(bytes, client_sessions_max)?;
-        Ok((Self { store, clients, history }, op))
+        let Restored { op, history, store, clients, partial } = snapshot::decode(bytes, client_sessions_max)?;
+        Ok((Self { store, clients, partial, history }, op))
     }
 
     /// The replicated clock in unix milliseconds: the latest time that any applied batch had.
@@ -107,7 +114,7 @@ mod tests {
 
     fn entry<'a>(bytes: &'a mut Vec<u8>, client: u64, request: u64, command: Command<'_>) -> BatchEntry<'a> {
         command.encode(bytes).unwrap();
-        BatchEntry { client, request, command: bytes }
+        BatchEntry::whole(client, request, bytes)
     }
 
     #[test]
@@ -121,6 +128,38 @@ mod tests {
         assert_eq!(service.apply(OpNumber(3), 0, set), None);
         assert_eq!(service.keys(), 0);
         assert_eq!(service.lookup(2, 1), Lookup::Cached(&[1]));
+    }
+
+    #[test]
+    fn a_command_in_parts_is_executed_once_with_the_last() {
+        let mut bytes = Vec::new();
+        Command::Append { key: b"k", value: b"value" }.encode(&mut bytes).unwrap();
+        let parts: Vec<BatchEntry<'_>> = (0..3u16)
+            .zip(bytes.chunks(bytes.len().div_ceil(3)))
+            .map(|(part, command)| BatchEntry { part, parts: 3, ..BatchEntry::whole(1, 1, command) })
+            .collect();
+        let [a, b, c] = parts[..] else { panic!() };
+        let mut service = Service::new(8);
+        let mut op = 0;
+        let mut apply = |service: &mut Service, entry| {
+            op += 1;
+            service.apply(OpNumber(op), 0, entry).map(<[u8]>::to_vec)
+        };
+        // A view change cut the row.
+        for entry in [a, b, BatchEntry::NO_OP, c] {
+            assert_eq!(apply(&mut service, entry), None);
+            assert_eq!((service.keys(), service.client_sessions()), (0, 0), "no trace of it");
+        }
+        // The client asked again, twice.
+        for (entry, done) in [(a, false), (b, false), (c, true), (a, false), (b, false), (c, false)] {
+            assert_eq!(apply(&mut service, entry).is_some(), done);
+        }
+        let mut read = Vec::new();
+        Command::Get { key: b"k" }.encode(&mut read).unwrap();
+        let mut result = Vec::new();
+        service.read(&read, &mut result);
+        assert_eq!(result, b"\x02value");
+        assert!(matches!(service.lookup(1, 1), Lookup::Cached(_)));
     }
 
     #[test]
@@ -166,6 +205,7 @@ mod tests {
             digest(&[(1, set), (2, set)]),
             digest(&[(1, set), (2, BatchEntry::NO_OP)]),
             digest(&[(1, BatchEntry::NO_OP)]),
+            digest(&[(1, BatchEntry { parts: 2, ..set })]),
         ] {
             assert_ne!(base.history, divergent.history);
         }

@@ -6,135 +6,29 @@
 //! command is executed once. When the client gives up it cannot know whether the command was executed: the
 //! session ends there ([`Session::renew`] starts another), for a late copy must not meet a reused number.
 //!
+//! A command that does not fit a datagram goes out in windows of numbered parts: the next window when the leader
+//! says what it has ([`transfer`]). It is executed only once all parts were there, so as long as the last part was not
+//! sent nothing can have been applied. A result that does not fit is pulled in the same way; if the leader does
+//! not have it any more, the session reads again.
+//!
 //! Reads ([`Command::is_read`]) change nothing, so none of this matters to them: they may be executed any
 //! number of times, take no number from the writes ([`READ`]), and one without an answer has not been applied.
 
+mod group;
+mod transfer;
+
 use std::hash::{BuildHasher, Hasher};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use electrode::abi::HEADER_BYTES;
-use electrode::types::{ReplicaSet, View};
-use electrode::wire::{self, Origin};
-use zerocopy::IntoBytes;
-
-use crate::config::ClusterConfig;
-use crate::message::{self, ClientReply, ClientRequest, Packet, ReplyStatus};
+use self::transfer::{Pull, Upload};
+use crate::large::RESULT_BYTES_MAX;
+use crate::message::{ClientReply, ClientRequest, Packet, ReplyStatus};
 use crate::state_machine::Command;
+
+pub use group::{CommandTooLong, Group};
 
 /// Set in the numbers of reads, which are counted apart from writes: the group does not remember them.
 pub const READ: u64 = 1 << 63;
-
-/// What a client knows of the group.
-#[derive(Clone, Debug)]
-pub struct Group {
-    origin: Origin,
-    members: Vec<SocketAddr>,
-    payload_bytes_max: usize,
-    retry: Duration,
-    timeout: Duration,
-}
-
-/// A command that no replica can take.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the request takes {bytes} bytes, one datagram of this group holds {max}; use a shorter key or value"
-)]
-pub struct CommandTooLong {
-    /// Its length.
-    pub bytes: usize,
-    /// The longest possible.
-    pub max: usize,
-}
-
-impl Group {
-    /// The group of a configuration.
-    pub fn new(config: &ClusterConfig) -> Self {
-        Self {
-            origin: Origin {
-                group: config.group,
-                config_hash: config.config_hash(),
-                sender: None,
-                incarnation: 0,
-            },
-            members: config.replicas.clone(),
-            payload_bytes_max: config.payload_bytes_max as usize,
-            retry: config.timeouts.client_retry(),
-            timeout: config.timeouts.request_timeout(),
-        }
-    }
-
-    /// The same group with another time after which a request is given up.
-    #[must_use]
-    pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Addresses of the members, by index.
-    pub fn members(&self) -> &[SocketAddr] {
-        &self.members
-    }
-
-    /// When a request is given up.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    /// When a request without an answer is sent again for the first time.
-    pub fn retry(&self) -> Duration {
-        self.retry
-    }
-
-    /// Longest command.
-    pub fn command_bytes_max(&self) -> usize {
-        message::command_bytes_max(self.payload_bytes_max)
-    }
-
-    /// Refuses a command that is too long before anything is sent.
-    pub fn check(&self, command: &[u8]) -> Result<(), CommandTooLong> {
-        let max = self.command_bytes_max();
-        if command.len() > max { Err(CommandTooLong { bytes: command.len(), max }) } else { Ok(()) }
-    }
-
-    /// Writes a datagram into `out`: header, then what `body` appends.
-    fn encode(&self, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
-        out.clear();
-        out.resize(HEADER_BYTES, 0);
-        body(out);
-        let payload_bytes = (out.len() - HEADER_BYTES) as u16;
-        let header = self.origin.message(View(0), ReplicaSet::EMPTY, payload_bytes);
-        out[..HEADER_BYTES].copy_from_slice(header.as_bytes());
-    }
-
-    /// Writes a request's datagram into `out`. The command was checked.
-    pub fn encode_request(&self, request: &ClientRequest<'_>, out: &mut Vec<u8>) {
-        self.encode(out, |out| {
-            request.encode(out).expect("a checked command is shorter than 64 KiB");
-        });
-    }
-
-    /// Writes a status request's datagram into `out`.
-    pub fn encode_status_request(&self, nonce: u64, out: &mut Vec<u8>) {
-        self.encode(out, |out| message::encode_status_request(nonce, out));
-    }
-
-    /// The application's part of a datagram of this group; `None` for anything else.
-    pub fn parse<'a>(&self, datagram: &'a [u8]) -> Option<Packet<'a>> {
-        let (header, payload) = wire::parse(datagram).ok()?;
-        let ours =
-            header.group.get() == self.origin.group && header.config_hash.get() == self.origin.config_hash;
-        if ours { Packet::parse(payload).ok() } else { None }
-    }
-
-    /// The client reply in a datagram of this group.
-    pub fn parse_reply<'a>(&self, datagram: &'a [u8]) -> Option<ClientReply<'a>> {
-        match self.parse(datagram)? {
-            Packet::Reply(reply) => Some(reply),
-            _ => None,
-        }
-    }
-}
 
 /// A number that no other session has: from the system's entropy, never zero.
 pub fn random_id() -> u64 {
@@ -173,11 +67,11 @@ pub enum RequestError {
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Send [`Session::packet`] to [`Session::target`].
+    /// Send [`Session::packets`] to [`Session::target`].
     Send,
     /// Nothing until then, unless a reply comes.
     Wait(Instant),
-    /// The reply holds the result of the command.
+    /// The result of the command is there: [`Session::result`].
     Done,
     /// It failed; the session has been renewed where its fate is open.
     Failed(RequestError),
@@ -194,11 +88,26 @@ pub struct Session {
     request: u64,
     busy: bool,
     target: usize,
+    /// Datagrams of the request, back to back, each of `stride` bytes but the last.
     packet: Vec<u8>,
+    stride: usize,
+    /// Of a command in parts.
+    upload: Option<Upload>,
+    /// Of a result in parts.
+    pull: Option<Pull>,
+    /// What came in parts.
+    pulled: Vec<u8>,
     started: Instant,
     resend_at: Instant,
     pause: Duration,
+    /// Copies sent that are whole: of a command in parts, those of its last part.
     sends: u32,
+    /// Sends since there was progress, whole or not.
+    tries: u32,
+    /// Times that it was sent on at once to somebody who was said to lead.
+    redirects: u32,
+    /// Something came back after the last send.
+    heard: bool,
     /// Sends that were answered with "nothing was done".
     turned_down: u32,
     /// The last send was: a reply that the network doubled does not count for another send.
@@ -223,10 +132,17 @@ impl Session {
             busy: false,
             target,
             packet: Vec::new(),
+            stride: 1,
+            upload: None,
+            pull: None,
+            pulled: Vec::new(),
             started: now,
             resend_at: now,
             pause: Duration::ZERO,
             sends: 0,
+            tries: 0,
+            redirects: 0,
+            heard: false,
             turned_down: 0,
             answered: false,
             reason: "no answer",
@@ -236,6 +152,11 @@ impl Session {
     /// The session's id.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Number of the request under way.
+    pub fn request(&self) -> u64 {
+        self.request
     }
 
     /// Index of the member to send to.
@@ -248,9 +169,33 @@ impl Session {
         self.target = target;
     }
 
-    /// The datagram of the request under way.
-    pub fn packet(&self) -> &[u8] {
-        &self.packet
+    /// What is to be sent: one datagram, or a window of parts.
+    pub fn packets(&self) -> impl Iterator<Item = &[u8]> {
+        match &self.pull {
+            Some(pull) => pull.packet.chunks(pull.packet.len().max(1)),
+            None => self.packet.chunks(self.stride),
+        }
+    }
+
+    /// The result of the request that `packet` completed; taken from here if it came in parts.
+    pub fn result<'a>(&'a self, packet: &Packet<'a>) -> &'a [u8] {
+        match packet {
+            Packet::Reply(reply) => reply.result,
+            _ => &self.pulled,
+        }
+    }
+
+    /// The same, to be kept.
+    pub fn take_result(&mut self, packet: &Packet<'_>) -> Vec<u8> {
+        match packet {
+            Packet::Reply(reply) => reply.result.to_vec(),
+            _ => std::mem::take(&mut self.pulled),
+        }
+    }
+
+    /// Length of the result that comes in parts, if one does.
+    pub fn pull_bytes(&self) -> Option<usize> {
+        self.pull.as_ref().map(Pull::total_bytes)
     }
 
     /// Whether a request is under way.
@@ -268,12 +213,17 @@ impl Session {
         self.resend_at
     }
 
-    /// Copies of the request under way that were sent.
+    /// When the request under way is given up.
+    pub fn deadline(&self, group: &Group) -> Instant {
+        self.started + group.timeout()
+    }
+
+    /// Copies of the request under way that were sent, and of which the group may have executed one.
     pub fn sends(&self) -> u32 {
         self.sends
     }
 
-    /// Begins a request: send [`Session::packet`] next.
+    /// Begins a request: send [`Session::packets`] next.
     ///
     /// # Panics
     /// If one is under way, or the command was not checked by [`Group::check`].
@@ -287,36 +237,118 @@ impl Session {
             self.writes += 1;
             self.writes
         };
-        let request = ClientRequest { client: self.id, request: self.request, command };
-        group.encode_request(&request, &mut self.packet);
+        self.pulled = Vec::new();
         self.busy = true;
         self.started = now;
-        self.pause = group.retry;
+        self.pause = group.retry();
         self.resend_at = now + self.pause;
-        self.sends = 1;
-        self.turned_down = 0;
-        self.answered = false;
+        (self.sends, self.tries, self.redirects, self.turned_down) = (0, 1, 0, 0);
         self.reason = "no answer";
+        if command.len() <= group.part_bytes_max() {
+            let request = ClientRequest { client: self.id, request: self.request, command };
+            group.encode_request(&request, &mut self.packet);
+            self.stride = self.packet.len();
+        } else {
+            self.upload = Some(Upload::new(command));
+            self.stride = group.datagram_bytes();
+        }
+        self.write_packets(group);
+    }
+
+    /// Writes what is sent next, and counts it if it is a whole copy of the request.
+    fn write_packets(&mut self, group: &Group) {
+        self.heard = false;
+        let whole = match &self.upload {
+            None => true,
+            Some(upload) => upload.write(group, self.id, self.request, &mut self.packet),
+        };
+        // A window without the end of the command changes nothing, and is no copy that waits for an answer.
+        self.answered = !whole;
+        self.sends += u32::from(whole);
+    }
+
+    /// Something arrived, possibly for somebody else or for an older request.
+    pub fn on_packet(&mut self, group: &Group, packet: &Packet<'_>, now: Instant) -> Step {
+        match packet {
+            Packet::Reply(reply) => self.on_reply(group, reply, now),
+            Packet::Have(have) if self.is_about(have.client, have.request) => {
+                let Some(upload) = &mut self.upload else { return Step::Wait(self.resend_at) };
+                self.heard = true;
+                if !upload.advance(have.have as usize) {
+                    return Step::Wait(self.resend_at);
+                }
+                self.progress(group, now);
+                self.write_packets(group);
+                Step::Send
+            }
+            Packet::Part(part) if self.is_about(part.client, part.request) => {
+                let Some(pull) = &mut self.pull else { return Step::Wait(self.resend_at) };
+                if !pull.add(part) {
+                    return Step::Wait(self.resend_at);
+                }
+                if pull.is_done() {
+                    if !pull.is_consistent() {
+                        // Parts of two results: the timer reads again.
+                        self.pull = None;
+                        return Step::Wait(self.resend_at);
+                    }
+                    self.pulled = std::mem::take(&mut pull.result);
+                    self.end();
+                    return Step::Done;
+                }
+                pull.write(group, self.id, self.request);
+                self.progress(group, now);
+                Step::Send
+            }
+            _ => Step::Wait(self.resend_at),
+        }
+    }
+
+    fn is_about(&self, client: u64, request: u64) -> bool {
+        self.busy && client == self.id && request == self.request
+    }
+
+    /// A transfer goes on: the timers begin anew.
+    fn progress(&mut self, group: &Group, now: Instant) {
+        (self.tries, self.redirects) = (1, 0);
+        self.pause = group.retry();
+        self.resend_at = (now + self.pause).min(self.deadline(group)).max(now);
     }
 
     /// A reply arrived, possibly to somebody else or to an older request.
     pub fn on_reply(&mut self, group: &Group, reply: &ClientReply<'_>, now: Instant) -> Step {
-        if !self.busy || reply.client != self.id || reply.request != self.request {
+        if !self.is_about(reply.client, reply.request) {
             return Step::Wait(self.resend_at);
+        }
+        if reply.status != ReplyStatus::Large {
+            // Whatever it says, it is not that the result is on its way.
+            self.pull = None;
         }
         match reply.status {
             ReplyStatus::Ok => {
-                self.busy = false;
+                self.end();
                 Step::Done
+            }
+            ReplyStatus::Large => {
+                let large = reply.large().filter(|(bytes, _)| (1..=RESULT_BYTES_MAX).contains(bytes));
+                if let (Some((total_bytes, checksum)), true, None) = (large, self.is_read(), &self.pull) {
+                    let mut pull = Pull::new(total_bytes, checksum);
+                    pull.write(group, self.id, self.request);
+                    self.pull = Some(pull);
+                    self.progress(group, now);
+                    return Step::Send;
+                }
+                Step::Wait(self.resend_at)
             }
             ReplyStatus::NotLeader => {
                 self.turn_down("no replica leads");
                 let leader = reply.leader.index();
-                if leader < group.members.len() && leader != self.target {
-                    self.target = leader;
+                if leader < group.members().len() && leader != self.target {
+                    self.turn_to(leader);
+                    self.redirects += 1;
                     // At once, but a group that sends us in circles is asked at the pace of the timer.
-                    if self.turned_down <= group.members.len() as u32 {
-                        self.pause = group.retry;
+                    if self.redirects <= group.members().len() as u32 {
+                        self.pause = group.retry();
                         return self.send(group, now);
                     }
                 }
@@ -327,7 +359,7 @@ impl Session {
                 Step::Wait(self.resend_at)
             }
             ReplyStatus::BadRequest => {
-                self.busy = false;
+                self.end();
                 Step::Failed(RequestError::Refused)
             }
             ReplyStatus::SessionUnknown => {
@@ -347,7 +379,7 @@ impl Session {
             return Step::Wait(self.resend_at);
         }
         let waited = now.saturating_duration_since(self.started);
-        if waited >= group.timeout {
+        if waited >= group.timeout() {
             // Turned down as often as sent: no copy is left that could still be applied. (A copy that the
             // network made would belong to a session that has ended.)
             let nothing_was_done = self.turned_down >= self.sends || self.is_read();
@@ -361,16 +393,24 @@ impl Session {
                 self.target = (self.target + 1) % group.members.len();
             }
             if self.is_read() {
-                self.busy = false;
+                self.end();
             } else {
                 self.renew();
             }
             return Step::Failed(error);
         }
+        // A question that was lost is asked once more; then the result counts as gone.
+        if let Some(pull) = &mut self.pull
+            && pull.ask_again(group, self.id, self.request)
+        {
+            self.resend_at = (now + group.retry()).min(self.deadline(group)).max(now);
+            return Step::Send;
+        }
+        self.pull = None;
         // Silence: the believed leader may be gone. Every other copy goes elsewhere, and whoever gets it
         // says who leads; a member that is merely slow is not left at once.
-        if self.turned_down < self.sends && self.sends.is_multiple_of(2) {
-            self.target = (self.target + 1) % group.members.len();
+        if (self.turned_down < self.sends || !self.heard) && self.tries.is_multiple_of(2) {
+            self.turn_to((self.target + 1) % group.members().len());
         }
         self.send(group, now)
     }
@@ -380,7 +420,16 @@ impl Session {
         self.request & READ != 0
     }
 
+    /// What another member has of a command in parts is not known.
+    fn turn_to(&mut self, target: usize) {
+        self.target = target;
+        if let Some(upload) = &mut self.upload {
+            upload.begin_again();
+        }
+    }
+
     fn turn_down(&mut self, reason: &'static str) {
+        self.heard = true;
         if !self.answered {
             self.answered = true;
             self.turned_down += 1;
@@ -389,18 +438,27 @@ impl Session {
     }
 
     fn send(&mut self, group: &Group, now: Instant) -> Step {
-        self.sends += 1;
-        self.answered = false;
-        self.resend_at = (now + self.pause).min(self.started + group.timeout).max(now);
-        self.pause = (self.pause * 2).min(group.retry * 8);
+        self.tries += 1;
+        if let Some(upload) = &mut self.upload {
+            upload.resume();
+        }
+        self.write_packets(group);
+        self.resend_at = (now + self.pause).min(self.deadline(group)).max(now);
+        self.pause = (self.pause * 2).min(group.retry() * 8);
         Step::Send
+    }
+
+    /// The request under way is over.
+    fn end(&mut self) {
+        self.busy = false;
+        (self.upload, self.pull) = (None, None);
     }
 
     /// Ends the session and starts another, when the fate of a request is open.
     pub fn renew(&mut self) {
         self.id = random_id();
         (self.writes, self.reads, self.request) = (0, 0, 0);
-        self.busy = false;
+        self.end();
     }
 }
 

@@ -8,22 +8,24 @@
 //! | header, 72 bytes | magic, version, checksum of all that follows it, op, clock, history, contents, two counts |
 //! | pairs, by ascending key | `key_bytes u32, value_bytes u32, deadline_ms u64` (0: none)`, key, value` |
 //! | sessions, in order of eviction | `client u64, request u64, result_bytes u32, result` |
+//! | a command in parts | `client u64, request u64, next u16, parts u16, bytes u32` and what is there; zeros: none |
 //!
 //! The bytes come from a disk or from another replica, so reading is strict: what was not written by
 //! [`Snapshot::encode`] is refused, and memory is taken only for what is there.
 
 use crate::client_table::{ClientTable, Sessions};
 use crate::digest::{Chain, Digest};
+use crate::large::{COMMAND_BYTES_MAX, Partial};
 use crate::state_machine::{KvStore, Pairs};
 use bytes::Bytes;
 use electrode::types::OpNumber;
 use std::fmt;
 use thiserror::Error;
-use zerocopy::byteorder::little_endian::{U32, U64};
+use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 const MAGIC: [u8; 8] = *b"elecsnap";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -58,6 +60,16 @@ struct SessionHeader {
     client: U64,
     request: U64,
     result_bytes: U32,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct PartialHeader {
+    client: U64,
+    request: U64,
+    next: U16,
+    parts: U16,
+    command_bytes: U32,
 }
 
 /// Why bytes are no snapshot.
@@ -100,6 +112,7 @@ pub struct Snapshot {
     pub(crate) contents: u64,
     pub(crate) pairs: Pairs,
     pub(crate) sessions: Sessions,
+    pub(crate) partial: Partial,
 }
 
 /// What [`crate::service::Service::restore`] puts together.
@@ -108,6 +121,7 @@ pub(crate) struct Restored {
     pub(crate) history: Chain,
     pub(crate) store: KvStore,
     pub(crate) clients: ClientTable,
+    pub(crate) partial: Partial,
 }
 
 impl fmt::Debug for Snapshot {
@@ -143,7 +157,9 @@ impl Snapshot {
         let session_bytes = |(_, _, result): (u64, u64, &[u8])| size_of::<SessionHeader>() + result.len();
         let length = size_of::<Header>()
             + pairs.iter().map(pair_bytes).sum::<usize>()
-            + self.sessions.iter().map(session_bytes).sum::<usize>();
+            + self.sessions.iter().map(session_bytes).sum::<usize>()
+            + size_of::<PartialHeader>()
+            + self.partial.command.len();
 
         let mut bytes = Vec::with_capacity(length);
         let header = Header {
@@ -178,6 +194,15 @@ impl Snapshot {
             bytes.extend_from_slice(header.as_bytes());
             bytes.extend_from_slice(result);
         }
+        let header = PartialHeader {
+            client: self.partial.client.into(),
+            request: self.partial.request.into(),
+            next: self.partial.next.into(),
+            parts: self.partial.parts.into(),
+            command_bytes: length_u32(&self.partial.command),
+        };
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend_from_slice(&self.partial.command);
         let sum = checksum(&bytes[CHECKED_FROM..]);
         bytes[CHECKED_FROM - 8..CHECKED_FROM].copy_from_slice(&sum.to_le_bytes());
         debug_assert_eq!(bytes.len(), length);
@@ -229,6 +254,19 @@ pub(crate) fn decode(bytes: &[u8], client_sessions_max: usize) -> Result<Restore
             return Err(SnapshotError::Inconsistent("a session is there twice"));
         }
     }
+    let row: &PartialHeader = fixed("command in parts", &mut rest)?;
+    let partial = Partial {
+        client: row.client.get(),
+        request: row.request.get(),
+        next: row.next.get(),
+        parts: row.parts.get(),
+        command: take("command in parts", &mut rest, row.command_bytes)?.to_vec(),
+    };
+    let waits =
+        partial.next > 0 && partial.next < partial.parts && partial.command.len() <= COMMAND_BYTES_MAX;
+    if !waits && partial != Partial::default() {
+        return Err(SnapshotError::Inconsistent("a command in parts that cannot be"));
+    }
     if !rest.is_empty() {
         return Err(SnapshotError::Trailing(rest.len()));
     }
@@ -237,6 +275,7 @@ pub(crate) fn decode(bytes: &[u8], client_sessions_max: usize) -> Result<Restore
         history: Chain::seeded(header.history.get()),
         store,
         clients,
+        partial,
     })
 }
 

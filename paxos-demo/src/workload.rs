@@ -108,14 +108,17 @@ pub enum LoadError {
 
 /// Largest value that fits one datagram of this group.
 pub fn payload_bytes_max(group: &Group) -> usize {
-    group.command_bytes_max().saturating_sub(model::COMMAND_OVERHEAD_BYTES)
+    group.part_bytes_max().saturating_sub(model::COMMAND_OVERHEAD_BYTES)
 }
 
 /// Runs `load` until `control` says otherwise. `socket` reaches the group and is used by nobody else.
 pub fn run(socket: UdpSocket, group: &Group, load: Load, control: &Control) -> Result<Outcome, LoadError> {
     let mut longest = Vec::new();
     Model::new(0, load.payload_bytes).longest_command(&mut longest);
-    group.check(&longest)?;
+    let (bytes, max) = (longest.len(), group.part_bytes_max());
+    if bytes > max {
+        return Err(CommandTooLong { bytes, max }.into());
+    }
     let mut run = Run::new(socket, group, load, control)?;
     run.work()?;
     Ok(run.outcome)
@@ -334,7 +337,7 @@ impl<'a> Run<'a> {
             self.clients.iter_mut().for_each(|client| client.session.set_target(leader));
         }
         let clients = &self.clients;
-        self.socket.send(self.outbox.iter().map(|&index| clients[index].session.packet()))?;
+        self.socket.send(self.outbox.iter().flat_map(|&index| clients[index].session.packets()))?;
         self.outbox.clear();
         Ok(())
     }

@@ -223,7 +223,7 @@ fn a_group_on_ipv6_serves() {
         let cluster = start(spec);
         assert!(cluster.config().is_ipv6());
         let mut client = cluster.client().unwrap();
-        let room = message::command_bytes_max(cluster.config().payload_bytes_max as usize);
+        let room = message::part_bytes_max(cluster.config().payload_bytes_max as usize);
         let value = vec![7; room - COMMAND_HEADER_BYTES - b"k".len()];
         for _ in 0..20 {
             client.put(b"k", &value).unwrap();

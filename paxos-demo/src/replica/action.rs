@@ -5,7 +5,7 @@ use crate::log::{LogEntry, NotContiguous};
 use crate::message::{ClientReply, MessageError};
 use crate::peer::{PeerMessage, Refusal};
 use crate::snapshot::Snapshot;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use electrode::types::{OpNumber, ReplicaId, ReplicaSet, View};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -245,7 +245,12 @@ impl Outbox {
     }
 
     pub(super) fn reply(&mut self, to: SocketAddr, reply: &ClientReply<'_>) {
-        let bytes = self.replies.build(reply.encoded_bytes(), |out| reply.encode(out));
+        self.message(to, reply.encoded_bytes(), |out| reply.encode(out));
+    }
+
+    /// A datagram for a client, of at most `bytes_max`.
+    pub(super) fn message(&mut self, to: SocketAddr, bytes_max: usize, write: impl FnOnce(&mut BytesMut)) {
+        let bytes = self.replies.build(bytes_max, write);
         self.push(Action::Reply { to, bytes });
     }
 }

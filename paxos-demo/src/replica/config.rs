@@ -1,7 +1,8 @@
 //! What a replica must be told; checked once, here.
 
 use crate::batcher::Batching;
-use crate::message::{PEER_MESSAGE_ROOM, TRAVEL_BYTES, command_bytes_max};
+use crate::large;
+use crate::message::{PEER_MESSAGE_ROOM, TRAVEL_BYTES, part_bytes_max};
 use crate::plant::Plants;
 use crate::state_machine::COMMAND_HEADER_BYTES;
 use electrode::abi;
@@ -171,9 +172,14 @@ impl ReplicaConfig {
         self.payload_bytes_max - PEER_MESSAGE_ROOM
     }
 
+    /// Longest command of one op, or part of a longer one; longest result in one datagram.
+    pub fn part_bytes_max(&self) -> usize {
+        part_bytes_max(self.payload_bytes_max)
+    }
+
     /// Longest command that is accepted.
     pub fn command_bytes_max(&self) -> usize {
-        command_bytes_max(self.payload_bytes_max)
+        large::command_bytes_max(self.part_bytes_max(), self.window_ops)
     }
 
     /// Refuses what cannot work.

@@ -3,10 +3,10 @@
 use super::reads::Read;
 use super::resend::Resender;
 use super::{Action, Intent, NEVER, Replica, ReplicaConfig, Role};
-use crate::batch::BatchEntry;
 use crate::batcher::{Batcher, Batching};
 use crate::client_table::Lookup;
 use crate::in_flight::{InFlight, InFlightLookup};
+use crate::large::{Assemblies, Results};
 use crate::log::LogEntry;
 use crate::message::{ClientReply, ClientRequest, ReplyStatus};
 use crate::peer::{PeerMessage, ViewStart};
@@ -17,6 +17,10 @@ use electrode::types::{OpNumber, ReplicaId, ReplicaSet, View};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+/// Batches in flight before more parts of a long command leave. They are full as they are, so nothing is gained
+/// by waiting, and a follower's buffers hold them.
+const PIPELINE_PARTS: usize = 32;
+
 /// What only a leader has. It is made when the gate opens and dies with the leadership.
 #[derive(Debug)]
 pub(super) struct Leader {
@@ -25,6 +29,10 @@ pub(super) struct Leader {
     pub(super) batcher: Batcher,
     pub(super) in_flight: InFlight,
     pub(super) reads: VecDeque<Read>,
+    /// Requests that arrive in parts.
+    pub(super) assemblies: Assemblies,
+    /// Results that leave in parts.
+    pub(super) results: Results,
     /// Last op of each batch that is not committed.
     pub(super) rounds: VecDeque<OpNumber>,
     /// Since when ops wait for a quorum and none of them got it; not at all if none waits.
@@ -49,6 +57,8 @@ impl Leader {
             batcher: Batcher::new(config.batching, config.batch_bytes_max()),
             in_flight: InFlight::default(),
             reads: VecDeque::new(),
+            assemblies: Assemblies::default(),
+            results: Results::default(),
             rounds: VecDeque::new(),
             stuck_since: NEVER,
             quorum: OpNumber(0),
@@ -77,7 +87,17 @@ impl Replica {
         self.advance(now);
         self.counters.requests += 1;
         match &self.role {
-            Role::Leader(_) => self.lead_request(from, request),
+            Role::Leader(_) => {
+                self.lead_request(from, request);
+            }
+            _ => self.turn_down(from, request),
+        }
+    }
+
+    /// Only a leader serves.
+    pub(super) fn turn_down(&mut self, from: SocketAddr, request: ClientRequest<'_>) {
+        match &self.role {
+            Role::Leader(_) => {}
             Role::Follower(_) => {
                 self.counters.requests_not_leader += 1;
                 self.answer(from, request, ReplyStatus::NotLeader);
@@ -129,72 +149,81 @@ impl Replica {
         }
     }
 
-    fn lead_request(&mut self, from: SocketAddr, request: ClientRequest<'_>) {
+    /// A request arrived at the leader, and all of it is there. Whether the same is to be tried again later.
+    pub(super) fn lead_request(&mut self, from: SocketAddr, request: ClientRequest<'_>) -> bool {
         let ClientRequest { client, request: number, command } = request;
         // Client 0 is the leader's own (no-ops).
         let fits = number != 0 && client != 0 && command.len() <= self.config.command_bytes_max();
         match Command::parse(command) {
-            Ok(command) if fits && command.is_read() => return self.lead_read(from, request),
+            Ok(command) if fits && command.is_read() => {
+                self.lead_read(from, request);
+                return false;
+            }
             // Numbers of reads are not for writes: a session would skip over those between.
             Ok(_) if fits && number & READ == 0 => {}
             _ => {
                 self.counters.requests_bad += 1;
-                return self.answer(from, request, ReplyStatus::BadRequest);
+                self.answer(from, request, ReplyStatus::BadRequest);
+                return false;
             }
         }
-        if self.planted(Plant::B4) && self.accepted.get(&client).is_some_and(|accepted| *accepted >= number) {
-            return self.counters.requests_stale += 1;
+        if !self.is_new(from, request) {
+            return false;
         }
-        let Role::Leader(leader) = &mut self.role else { return };
-
-        // What is in flight is newer than what the table knows, so it is asked first.
-        match leader.in_flight.lookup(client, number, from) {
-            InFlightLookup::Newer => {}
-            InFlightLookup::Duplicate => {
-                self.counters.requests_in_flight += 1;
-                return;
-            }
-            InFlightLookup::Stale => {
-                self.counters.requests_stale += 1;
-                return;
-            }
-            InFlightLookup::Absent => match self.service.lookup(client, number) {
-                Lookup::New => {}
-                Lookup::Unknown if number == 1 => {}
-                // What was inherited may hold the session's first request; it is not applied yet.
-                Lookup::Unknown if self.applied < leader.start.length => {
-                    self.counters.requests_try_again += 1;
-                    return self.answer(from, request, ReplyStatus::TryAgain);
-                }
-                Lookup::Unknown => {
-                    self.counters.requests_session_unknown += 1;
-                    return self.answer(from, request, ReplyStatus::SessionUnknown);
-                }
-                Lookup::Stale => {
-                    self.counters.requests_stale += 1;
-                    return;
-                }
-                Lookup::Cached(result) => {
-                    self.counters.requests_cached += 1;
-                    let (status, leader, view) = (ReplyStatus::Ok, self.config.me, self.view);
-                    let result = fitting(result, self.config.command_bytes_max());
-                    let reply = ClientReply { status, leader, view, client, request: number, result };
-                    return self.outbox.reply(from, &reply);
-                }
-            },
-        }
+        let Role::Leader(leader) = &mut self.role else { return false };
         // One bound for what waits and what is in flight: the round slots of the fast path (L1).
         let uncommitted = self.log.last_op().0 - self.commit.0 + leader.batcher.queued_ops();
-        if uncommitted >= self.config.window_ops {
+        if uncommitted + leader.batcher.ops_of(command) as u64 > self.config.window_ops {
             self.counters.requests_try_again += 1;
-            return self.answer(from, request, ReplyStatus::TryAgain);
+            self.answer(from, request, ReplyStatus::TryAgain);
+            return true;
         }
         self.counters.requests_accepted += 1;
-        leader.batcher.push(BatchEntry { client, request: number, command });
+        leader.batcher.push_request(client, number, command);
         leader.in_flight.insert(client, number, from);
         if self.planted(Plant::B4) {
             self.accepted.insert(client, number);
         }
+        false
+    }
+
+    /// Whether a write was not seen before. If it was, it is answered as far as there is an answer.
+    pub(super) fn is_new(&mut self, from: SocketAddr, request: ClientRequest<'_>) -> bool {
+        let ClientRequest { client, request: number, .. } = request;
+        if self.planted(Plant::B4) && self.accepted.get(&client).is_some_and(|accepted| *accepted >= number) {
+            self.counters.requests_stale += 1;
+            return false;
+        }
+        let Role::Leader(leader) = &mut self.role else { return false };
+
+        // What is in flight is newer than what the table knows, so it is asked first.
+        match leader.in_flight.lookup(client, number, from) {
+            InFlightLookup::Newer => return true,
+            InFlightLookup::Duplicate => self.counters.requests_in_flight += 1,
+            InFlightLookup::Stale => self.counters.requests_stale += 1,
+            InFlightLookup::Absent => match self.service.lookup(client, number) {
+                Lookup::New => return true,
+                Lookup::Unknown if number == 1 => return true,
+                // What was inherited may hold the session's first request; it is not applied yet.
+                Lookup::Unknown if self.applied < leader.start.length => {
+                    self.counters.requests_try_again += 1;
+                    self.answer(from, request, ReplyStatus::TryAgain);
+                }
+                Lookup::Unknown => {
+                    self.counters.requests_session_unknown += 1;
+                    self.answer(from, request, ReplyStatus::SessionUnknown);
+                }
+                Lookup::Stale => self.counters.requests_stale += 1,
+                Lookup::Cached(result) => {
+                    self.counters.requests_cached += 1;
+                    let (status, leader, view) = (ReplyStatus::Ok, self.config.me, self.view);
+                    let result = fitting(result, self.config.part_bytes_max());
+                    let reply = ClientReply { status, leader, view, client, request: number, result };
+                    self.outbox.reply(from, &reply);
+                }
+            },
+        }
+        false
     }
 
     /// Turns waiting requests into Prepares, as far as the pipeline has room.
@@ -208,7 +237,8 @@ impl Replica {
         // A clock that is behind does not matter: the replicated one never goes back.
         let time_ms = self.wall_clock_ms.max(self.service.clock_ms());
         while let Role::Leader(leader) = &mut self.role
-            && leader.rounds.len() < pipeline
+            && leader.rounds.len()
+                < if leader.batcher.next_holds_part() { pipeline.max(PIPELINE_PARTS) } else { pipeline }
             && let Some(batch) = leader.batcher.take(time_ms)
         {
             let first = self.log.last_op().next();
@@ -231,6 +261,8 @@ impl Replica {
     pub(super) fn leader_tick(&mut self) {
         let now = self.now;
         let Role::Leader(leader) = &mut self.role else { return };
+        leader.assemblies.expire(now);
+        leader.results.expire(now);
         self.counters.resends += leader.resender.tick(now, &self.log, self.commit, &mut self.outbox);
         if now >= leader.notice_at || now >= leader.heartbeat_at {
             leader.told(now, &self.config);

@@ -16,6 +16,7 @@
 //! | file | what | paper (VR Revisited) |
 //! |---|---|---|
 //! | `leader`, `reads`, `resend` | requests become ops, reads get their proof, losses are repaired | 4.1 |
+//! | `large` | commands and results that come in parts | |
 //! | `follower` | applies what the leader ordered, asks for what is missing | 4.1 |
 //! | `suspicion` | when a leader counts as gone | 4.2 |
 //! | `gate` | closing and opening the fast path | rules U1 to U6 |
@@ -36,6 +37,7 @@ mod follower;
 mod formation;
 mod gate;
 mod install;
+mod large;
 mod leader;
 mod reads;
 mod recovery;
@@ -338,7 +340,8 @@ impl Replica {
                 let result = self.service.apply(op, time_ms, entry);
                 self.applied = op;
                 self.counters.ops_applied += 1;
-                if let Role::Leader(leader) = &mut self.role
+                if entry.is_last_part()
+                    && let Role::Leader(leader) = &mut self.role
                     && let Some(to) = leader.in_flight.complete(entry.client, entry.request)
                     && let Some(result) = result
                 {
@@ -348,7 +351,7 @@ impl Replica {
                         view: self.view,
                         client: entry.client,
                         request: entry.request,
-                        result: fitting(result, self.config.command_bytes_max()),
+                        result: fitting(result, self.config.part_bytes_max()),
                     };
                     self.outbox.reply(to, &reply);
                 }

@@ -7,6 +7,7 @@
 
 use super::{Replica, Role};
 use crate::batch::BatchEntry;
+use crate::large::RESULT_BYTES_MAX;
 use crate::message::{ClientReply, ClientRequest, ReplyStatus};
 use crate::state_machine::fitting;
 use bytes::Bytes;
@@ -63,15 +64,18 @@ impl Replica {
         {
             self.read_result.clear();
             self.service.read(&read.command, &mut self.read_result);
-            let reply = ClientReply {
-                status: ReplyStatus::Ok,
-                leader: self.config.me,
-                view: self.view,
-                client: read.client,
-                request: read.request,
-                result: fitting(&self.read_result, self.config.command_bytes_max()),
+            let description;
+            let (status, result) = if self.read_result.len() <= self.config.part_bytes_max() {
+                (ReplyStatus::Ok, &self.read_result[..])
+            } else {
+                let result = Bytes::copy_from_slice(fitting(&self.read_result, RESULT_BYTES_MAX));
+                description = ClientReply::describe_large(&result);
+                leader.results.keep(self.now, read.client, read.request, result);
+                (ReplyStatus::Large, &description[..])
             };
-            self.outbox.reply(read.to, &reply);
+            let (leader, view) = (self.config.me, self.view);
+            let Read { client, request, .. } = read;
+            self.outbox.reply(read.to, &ClientReply { status, leader, view, client, request, result });
         }
     }
 }

@@ -26,6 +26,11 @@ const WRITE_TIME: Duration = Duration::from_secs(30);
 /// Unit of the budget.
 const PERMIT_BYTES: usize = 1024;
 
+/// What so many bytes take of a budget.
+pub fn permits(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX)
+}
+
 /// The budget of all connections of a server.
 pub fn budget(bytes: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(bytes / PERMIT_BYTES))
@@ -166,8 +171,13 @@ impl Connection {
     }
 
     async fn flush(&mut self) -> io::Result<()> {
-        self.pipeline.run(self.client.protocol, &mut self.output).await;
-        self.write().await
+        // What is there is written before more is asked for: replies are long, and do not pile up here.
+        while self.pipeline.run(self.client.protocol, &mut self.output).await {
+            self.write().await?;
+        }
+        self.write().await?;
+        self.pipeline.written();
+        Ok(())
     }
 
     async fn write(&mut self) -> io::Result<()> {

@@ -4,8 +4,9 @@
 //! that wait go to the group together, several commands in one datagram, which become one op (or, if all of
 //! them read, none). So what depends on each other stays in order, whatever the network does.
 //!
-//! Writes whose results are short travel together, and so do reads. Reads may find more than one datagram can
-//! carry; then they are asked again in halves, which is free, since they change nothing.
+//! Writes whose results are short travel together, and so do reads. Reads may find more than a leader returns at
+//! once; then they are asked again in halves, which is free, since they change nothing. What does not fit a
+//! datagram travels alone.
 //!
 //! Two kinds of errors are our own: `-TRYAGAIN` promises that nothing was applied, `-UNKNOWN` says that the
 //! request may have been.
@@ -15,6 +16,7 @@ use super::remote::Remote;
 use super::wire::{Protocol, Reply, write_reply};
 use crate::session::RequestError;
 use crate::state_machine::{COMMAND_HEADER_BYTES, Command, Failure, Outcome, SHORT_RESULT_BYTES, Strings};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -55,13 +57,17 @@ struct Asked {
 #[derive(Debug)]
 pub struct Pipeline {
     remote: Remote,
-    slots: Vec<Slot>,
+    slots: VecDeque<Slot>,
+    /// To the first of those that need the group.
+    replies: VecDeque<Reply>,
     answers: Vec<u8>,
     commands: Vec<u8>,
     count: usize,
     kind: Kind,
     /// Reads that are asked for at once; learned from what fitted.
     reads_max: usize,
+    /// Those that are asked for at once of what waits.
+    portion: usize,
 }
 
 impl Pipeline {
@@ -69,12 +75,14 @@ impl Pipeline {
     pub fn new(remote: Remote) -> Self {
         Self {
             remote,
-            slots: Vec::new(),
+            slots: VecDeque::new(),
+            replies: VecDeque::new(),
             answers: Vec::new(),
             commands: Vec::new(),
             count: 0,
             kind: Kind::Short,
             reads_max: usize::MAX,
+            portion: usize::MAX,
         }
     }
 
@@ -82,7 +90,7 @@ impl Pipeline {
     pub fn answered(&mut self, reply: &Reply, protocol: Protocol) {
         let start = self.answers.len();
         write_reply(reply, protocol, &mut self.answers);
-        self.slots.push(Slot::Here(start..self.answers.len()));
+        self.slots.push_back(Slot::Here(start..self.answers.len()));
     }
 
     /// Adds a command, if it can go along with those that wait: false if they have to go first.
@@ -99,7 +107,7 @@ impl Pipeline {
             _ if command.has_short_result() => Kind::Short,
             _ => Kind::Alone,
         };
-        let max = group.command_bytes_max();
+        let max = group.part_bytes_max();
         let bytes = COMMAND_HEADER_BYTES + self.commands.len() + (self.count + 1) * LENGTH_BYTES;
         let results = 1 + (self.count + 1) * (LENGTH_BYTES + SHORT_RESULT_BYTES);
         let fits = bytes <= max
@@ -114,7 +122,7 @@ impl Pipeline {
         }
         (self.kind, self.count) = (kind, self.count + 1);
         let command = start..self.commands.len();
-        self.slots.push(Slot::There(Asked { command, name: name.to_owned(), shape }));
+        self.slots.push_back(Slot::There(Asked { command, name: name.to_owned(), shape }));
         Ok(true)
     }
 
@@ -123,85 +131,102 @@ impl Pipeline {
         self.answers.len() >= OUTPUT_BYTES
     }
 
-    /// Has what waits executed, and appends all replies in order.
-    pub async fn run(&mut self, protocol: Protocol, output: &mut Vec<u8>) {
-        let slots = std::mem::take(&mut self.slots);
-        let asked: Vec<&Asked> = slots
-            .iter()
-            .filter_map(|slot| match slot {
-                Slot::There(asked) => Some(asked),
-                Slot::Here(_) => None,
-            })
-            .collect();
-        let mut replies = self.execute(&asked).await.into_iter();
-        for slot in &slots {
-            match slot {
-                Slot::Here(range) => output.extend_from_slice(&self.answers[range.clone()]),
-                Slot::There(_) => {
-                    let reply = replies.next().expect("one reply to each");
-                    write_reply(&reply, protocol, output);
-                }
+    /// Has what waits executed, and appends all replies in order. True if there are more, and those appended
+    /// should be written first.
+    pub async fn run(&mut self, protocol: Protocol, output: &mut Vec<u8>) -> bool {
+        loop {
+            self.write_replies(protocol, output);
+            if self.slots.is_empty() {
+                break;
             }
+            if output.len() >= OUTPUT_BYTES {
+                return true;
+            }
+            self.execute().await;
         }
         self.answers.clear();
         self.commands.clear();
+        self.commands.shrink_to(OUTPUT_BYTES);
         self.count = 0;
+        self.portion = usize::MAX;
+        false
     }
 
-    /// One reply to each command, in order.
-    async fn execute(&mut self, asked: &[&Asked]) -> Vec<Reply> {
-        let mut replies = Vec::with_capacity(asked.len());
-        let mut parts = VecDeque::new();
-        if !asked.is_empty() {
-            parts.push_back(asked);
-        }
-        while let Some(part) = parts.pop_front() {
-            let result = self.remote.request(&self.encode(part)).await;
-            let result = match result {
-                Ok(result) => result,
-                Err(error) => {
-                    replies.extend(part.iter().map(|_| Reply::Error(error_text(&error))));
-                    continue;
-                }
-            };
-            match (part, Outcome::parse(&result)) {
-                (_, Ok(Outcome::Failure(Failure::ResultTooLong)))
-                    if self.kind == Kind::Reads && part.len() > 1 =>
-                {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    self.reads_max = first.len();
-                    parts.push_front(second);
-                    parts.push_front(first);
-                }
-                ([one], Ok(outcome)) => replies.push(one.shape.reply(&one.name, outcome)),
-                (_, Ok(Outcome::Results(results))) if results.iter().count() == part.len() => {
-                    for (one, result) in part.iter().zip(results.iter()) {
-                        // What cannot be read is none of the outcomes that a shape tells.
-                        let outcome = result.and_then(|result| Outcome::parse(result).ok());
-                        replies.push(one.shape.reply(&one.name, outcome.unwrap_or(Outcome::Invalid)));
-                    }
-                    if part.len() >= self.reads_max {
-                        self.reads_max = self.reads_max.saturating_mul(2);
-                    }
-                }
-                _ => replies.extend(part.iter().map(|one| one.shape.reply(&one.name, Outcome::Invalid))),
-            }
-        }
-        replies
+    /// All replies were written.
+    pub fn written(&mut self) {
+        self.remote.release();
     }
 
-    fn encode(&self, part: &[&Asked]) -> Vec<u8> {
-        let commands: Vec<&[u8]> = part.iter().map(|asked| &self.commands[asked.command.clone()]).collect();
-        match commands[..] {
-            [one] => one.to_vec(),
-            _ => {
-                let mut bytes = Vec::new();
-                let many = Command::Many { commands: Strings::new(&commands) };
-                many.encode(&mut bytes).expect("they fit a datagram");
-                bytes
+    /// Appends the replies that are there, as far as none is missing in between.
+    fn write_replies(&mut self, protocol: Protocol, output: &mut Vec<u8>) {
+        while let Some(slot) = self.slots.front() {
+            match slot {
+                Slot::Here(range) => output.extend_from_slice(&self.answers[range.clone()]),
+                Slot::There(_) => {
+                    let Some(reply) = self.replies.pop_front() else { return };
+                    write_reply(&reply, protocol, output);
+                }
             }
+            self.slots.pop_front();
         }
     }
+
+    /// Asks the group for what comes next: one reply to each, in order.
+    async fn execute(&mut self) {
+        let Self { remote, slots, replies, commands, kind, reads_max, portion, .. } = self;
+        let there = slots.iter().filter_map(|slot| match slot {
+            Slot::There(asked) => Some(asked),
+            Slot::Here(_) => None,
+        });
+        let part: Vec<&Asked> = there.take(*portion).collect();
+        let result = match remote.request(&encode(commands, &part)).await {
+            Ok(result) => result,
+            Err(error) => return replies.extend(part.iter().map(|_| Reply::Error(error_text(&error)))),
+        };
+        let outcome = Outcome::parse(&result);
+        if *kind == Kind::Reads && part.len() > 1 && outcome.is_ok_and(|outcome| is_too_long(&outcome)) {
+            *portion = part.len() / 2;
+            *reads_max = *portion;
+            return;
+        }
+        match (&part[..], outcome) {
+            ([one], Ok(outcome)) => replies.push_back(one.shape.reply(&one.name, outcome)),
+            (_, Ok(Outcome::Results(results))) if results.iter().count() == part.len() => {
+                for (one, result) in part.iter().zip(results.iter()) {
+                    // What cannot be read is none of the outcomes that a shape tells.
+                    let outcome = result.and_then(|result| Outcome::parse(result).ok());
+                    replies.push_back(one.shape.reply(&one.name, outcome.unwrap_or(Outcome::Invalid)));
+                }
+                if part.len() >= *reads_max {
+                    *reads_max = reads_max.saturating_mul(2);
+                }
+            }
+            _ => replies.extend(part.iter().map(|one| one.shape.reply(&one.name, Outcome::Invalid))),
+        }
+    }
+}
+
+/// Whether this, or any of several results, did not fit.
+fn is_too_long(outcome: &Outcome<'_>) -> bool {
+    match outcome {
+        Outcome::Failure(failure) => *failure == Failure::ResultTooLong,
+        Outcome::Results(results) => results
+            .iter()
+            .flatten()
+            .any(|result| matches!(Outcome::parse(result), Ok(Outcome::Failure(Failure::ResultTooLong)))),
+        _ => false,
+    }
+}
+
+fn encode<'a>(commands: &'a [u8], part: &[&Asked]) -> Cow<'a, [u8]> {
+    if let [one] = part {
+        return Cow::Borrowed(&commands[one.command.clone()]);
+    }
+    let commands: Vec<&[u8]> = part.iter().map(|asked| &commands[asked.command.clone()]).collect();
+    let mut bytes = Vec::new();
+    let many = Command::Many { commands: Strings::new(&commands) };
+    many.encode(&mut bytes).expect("they fit a datagram");
+    Cow::Owned(bytes)
 }
 
 fn error_text(error: &RequestError) -> String {

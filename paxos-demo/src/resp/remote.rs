@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::net::UdpSocket;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::connection::permits;
 use crate::client::{open_socket, passing};
 use crate::session::{Group, RequestError, Session, Step};
 
@@ -19,11 +21,14 @@ pub struct Remote {
     session: Session,
     socket: UdpSocket,
     buffer: Box<[u8; DATAGRAM_BYTES]>,
+    /// Of all connections, for results that come in parts.
+    budget: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Remote {
     /// Opens a socket in the namespace of the calling thread.
-    pub async fn open(group: Arc<Group>, target: usize) -> io::Result<Self> {
+    pub async fn open(group: Arc<Group>, target: usize, budget: Arc<Semaphore>) -> io::Result<Self> {
         let socket = open_socket(&group)?;
         socket.set_nonblocking(true)?;
         Ok(Self {
@@ -31,6 +36,8 @@ impl Remote {
             session: Session::new(target),
             socket: UdpSocket::from_std(socket)?,
             buffer: Box::new([0; DATAGRAM_BYTES]),
+            budget,
+            permit: None,
         })
     }
 
@@ -39,17 +46,35 @@ impl Remote {
         &self.group
     }
 
+    /// The last result was handed on: others may have its memory.
+    pub fn release(&mut self) {
+        self.permit = None;
+    }
+
     /// Has a checked command executed once and returns its result.
     pub async fn request(&mut self, command: &[u8]) -> Result<Vec<u8>, RequestError> {
-        let Self { group, session, socket, buffer } = self;
+        self.release();
+        let Self { group, session, socket, buffer, budget, permit } = self;
         session.begin(group, command, Instant::now());
         let mut step = Step::Send;
         loop {
             let until = match step {
+                // A long result is not asked for before there is room for it.
+                Step::Send if permit.is_none() && session.pull_bytes().is_some() => {
+                    let bytes = session.pull_bytes().unwrap_or_default();
+                    let room = Arc::clone(budget).acquire_many_owned(permits(bytes));
+                    match tokio::time::timeout_at(session.deadline(group).into(), room).await {
+                        Ok(Ok(room)) => *permit = Some(room),
+                        Ok(Err(_)) | Err(_) => step = session.on_time(group, Instant::now()),
+                    }
+                    continue;
+                }
                 Step::Send => {
                     // Lost like any datagram; the timer sends again.
                     let target = group.members()[session.target()];
-                    let _ = socket.send_to(session.packet(), target).await;
+                    for packet in session.packets() {
+                        let _ = socket.send_to(packet, target).await;
+                    }
                     session.resend_at()
                 }
                 Step::Wait(until) => until,
@@ -59,9 +84,9 @@ impl Remote {
             let received = tokio::time::timeout_at(until.into(), socket.recv(&mut buffer[..])).await;
             let now = Instant::now();
             step = match received {
-                Ok(Ok(length)) => match group.parse_reply(&buffer[..length]) {
-                    Some(reply) => match session.on_reply(group, &reply, now) {
-                        Step::Done => return Ok(reply.result.to_vec()),
+                Ok(Ok(length)) => match group.parse(&buffer[..length]) {
+                    Some(packet) => match session.on_packet(group, &packet, now) {
+                        Step::Done => return Ok(session.take_result(&packet)),
                         step => step,
                     },
                     None => session.on_time(group, now),

@@ -1,5 +1,8 @@
 use super::*;
-use electrode::types::ReplicaId;
+use crate::config::ClusterConfig;
+use crate::message::{Have, Part};
+use electrode::types::{ReplicaId, View};
+use std::net::SocketAddr;
 
 const RETRY: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_millis(1000);
@@ -10,6 +13,14 @@ fn group() -> Group {
     config.timeouts.client_retry_ms = RETRY.as_millis() as u64;
     config.timeouts.request_timeout_ms = TIMEOUT.as_millis() as u64;
     Group::new(&config)
+}
+
+/// The one datagram that is to be sent.
+fn packet(session: &Session) -> &[u8] {
+    let mut packets = session.packets();
+    let first = packets.next().unwrap();
+    assert_eq!(packets.next(), None);
+    first
 }
 
 fn begun(group: &Group) -> (Session, Instant) {
@@ -34,7 +45,7 @@ fn answer(session: &Session, request: u64, status: ReplyStatus, leader: u8) -> C
 fn a_request_travels_under_the_groups_header() {
     let group = group();
     let (session, _) = begun(&group);
-    match group.parse(session.packet()) {
+    match group.parse(packet(&session)) {
         Some(Packet::Request(request)) => {
             assert_eq!(
                 (request.client, request.request, request.command),
@@ -47,7 +58,7 @@ fn a_request_travels_under_the_groups_header() {
     for change in [|c: &mut ClusterConfig| c.group = 8, |c: &mut ClusterConfig| c.log_slots = 64] {
         let mut config = ClusterConfig::new(9, group.members().to_vec());
         change(&mut config);
-        assert_eq!(Group::new(&config).parse(session.packet()), None);
+        assert_eq!(Group::new(&config).parse(packet(&session)), None);
     }
 }
 
@@ -71,7 +82,7 @@ fn only_the_answer_to_this_request_of_this_session_counts() {
 fn copies_are_identical_with_growing_pauses() {
     let group = group();
     let (mut session, start) = begun(&group);
-    let first = session.packet().to_vec();
+    let first = packet(&session).to_vec();
     let mut sent_at = vec![];
     let mut now = start;
     let error = loop {
@@ -81,7 +92,7 @@ fn copies_are_identical_with_growing_pauses() {
                 now = until;
             }
             Step::Send => {
-                assert_eq!(session.packet(), first);
+                assert_eq!(packet(&session), first);
                 sent_at.push((now - start).as_millis());
             }
             Step::Failed(error) => break error,
@@ -174,7 +185,7 @@ fn a_request_of_unknown_fate_ends_the_session() {
     let group = group();
     session.begin(&group, b"x", Instant::now());
     assert_eq!(session.id(), old);
-    let Some(Packet::Request(request)) = group.parse(session.packet()) else { panic!("a request") };
+    let Some(Packet::Request(request)) = group.parse(packet(&session)) else { panic!("a request") };
     assert_eq!((request.client, request.request), (old, 1), "a new session counts from 1");
     let error =
         session.on_reply(&group, &answer(&session, 1, ReplyStatus::SessionUnknown, 0), Instant::now());
@@ -183,7 +194,7 @@ fn a_request_of_unknown_fate_ends_the_session() {
 }
 
 #[test]
-fn a_command_must_fit_one_datagram_with_its_reply() {
+fn a_command_that_the_group_does_not_take_is_refused_before_it_is_sent() {
     let group = group();
     let max = group.command_bytes_max();
     assert!(group.check(&vec![0; max]).is_ok());
@@ -203,10 +214,10 @@ fn ids_are_not_reused() {
 fn hostile_datagrams_are_no_replies() {
     let group = group();
     let (session, _) = begun(&group);
-    for cut in 0..session.packet().len() {
-        assert_eq!(group.parse(&session.packet()[..cut]), None);
+    for cut in 0..packet(&session).len() {
+        assert_eq!(group.parse(&packet(&session)[..cut]), None);
     }
-    assert_eq!(group.parse_reply(session.packet()), None, "a request is no reply");
+    assert_eq!(group.parse_reply(packet(&session)), None, "a request is no reply");
 }
 
 #[test]
@@ -220,7 +231,7 @@ fn reads_are_counted_apart_and_never_in_doubt() {
     let id = session.id();
     for (command, number) in [(&set, 1), (&get, READ | 1), (&get, READ | 2), (&set, 2)] {
         session.begin(&group, command, start);
-        let Some(Packet::Request(request)) = group.parse(session.packet()) else { panic!() };
+        let Some(Packet::Request(request)) = group.parse(packet(&session)) else { panic!() };
         assert_eq!(request.request, number);
         assert_eq!(
             session.on_reply(&group, &answer(&session, number, ReplyStatus::Ok, 0), start),
@@ -239,7 +250,7 @@ fn reads_are_counted_apart_and_never_in_doubt() {
         assert_eq!(session.id(), id);
     }
     session.begin(&group, &set, late);
-    let Some(Packet::Request(request)) = group.parse(session.packet()) else { panic!() };
+    let Some(Packet::Request(request)) = group.parse(packet(&session)) else { panic!() };
     assert_eq!((request.client, request.request), (id, 3));
     // A write without an answer is in doubt, and the session ends.
     assert!(matches!(session.on_time(&group, late + TIMEOUT), Step::Failed(RequestError::Unknown { .. })));
@@ -256,4 +267,178 @@ fn whoever_gives_up_in_silence_asks_another_member_next() {
         assert_eq!(session.target(), target);
         session.begin(&group, b"command", now);
     }
+}
+
+/// A session with a command in parts under way, and that command.
+fn uploading(group: &Group, windows: usize) -> (Session, Vec<u8>, Instant) {
+    let command: Vec<u8> = (0..windows * 16 * 1300).map(|i| i as u8).collect();
+    let mut session = Session::new(0);
+    let now = Instant::now();
+    session.begin(group, &command, now);
+    (session, command, now)
+}
+
+/// Where the parts that are to be sent begin, and whether the last of them ends the command.
+fn window(group: &Group, session: &Session, command: &[u8]) -> (usize, bool) {
+    let parts: Vec<Part<'_>> = session
+        .packets()
+        .map(|packet| match group.parse(packet) {
+            Some(Packet::Part(part)) => part,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    for (index, part) in parts.iter().enumerate() {
+        let offset = part.offset as usize;
+        assert_eq!(&command[offset..offset + part.bytes.len()], part.bytes);
+        assert_eq!(part.asks, index + 1 == parts.len());
+    }
+    let last = parts.last().unwrap();
+    (parts[0].offset as usize, last.offset as usize + last.bytes.len() == command.len())
+}
+
+fn have(session: &Session, have: usize) -> Packet<'static> {
+    Packet::Have(Have { client: session.id(), request: session.request(), have: have as u32 })
+}
+
+#[test]
+fn a_window_follows_the_answer_to_the_one_before() {
+    let group = group();
+    let (mut session, command, now) = uploading(&group, 3);
+    assert_eq!(window(&group, &session, &command), (0, false));
+    assert_eq!(session.sends(), 0, "nothing that could be applied");
+    let waits = Step::Wait(session.resend_at());
+    assert_eq!(session.on_packet(&group, &have(&session, 5000), now), Step::Send, "some of it was lost");
+    assert_eq!(window(&group, &session, &command), (5000, false));
+    for echo in [5000, 0, 4999, command.len(), usize::MAX] {
+        assert_eq!(session.on_packet(&group, &have(&session, echo), now), waits, "{echo}");
+    }
+    let stranger = Packet::Have(Have { client: session.id() ^ 1, request: 1, have: 6000 });
+    assert_eq!(session.on_packet(&group, &stranger, now), waits);
+    // Silence: the same again, and now the leader may say that it lost what it had.
+    assert_eq!(session.on_time(&group, now + RETRY), Step::Send);
+    assert_eq!(window(&group, &session, &command), (5000, false));
+    assert_eq!(session.on_packet(&group, &have(&session, 100), now + RETRY), Step::Send);
+    assert_eq!(window(&group, &session, &command), (100, false));
+    // Another leader has nothing of it.
+    assert_eq!(session.on_reply(&group, &answer(&session, 1, ReplyStatus::NotLeader, 2), now), Step::Send);
+    assert_eq!((session.target(), window(&group, &session, &command)), (2, (0, false)));
+    let end = command.len() - 10_000;
+    assert_eq!(session.on_packet(&group, &have(&session, end), now), Step::Send);
+    assert_eq!((session.sends(), window(&group, &session, &command)), (1, (end, true)));
+    assert_eq!(session.on_reply(&group, &answer(&session, 1, ReplyStatus::Ok, 2), now), Step::Done);
+}
+
+/// Gives up at the end; what was answered before is told by `answers`.
+fn fate(answers: impl Fn(&Group, &mut Session, &[u8], Instant)) -> RequestError {
+    let group = group();
+    let (mut session, command, now) = uploading(&group, 2);
+    answers(&group, &mut session, &command, now);
+    let Step::Failed(error) = session.on_time(&group, now + TIMEOUT) else { panic!("gives up") };
+    error
+}
+
+#[test]
+fn nothing_is_in_doubt_before_the_last_part_was_sent() {
+    let try_again = |error| matches!(error, RequestError::TryAgain { .. });
+    let end = |group: &Group, session: &mut Session, command: &[u8], now| {
+        assert_eq!(session.on_packet(group, &have(session, command.len() - 1), now), Step::Send);
+    };
+    let turned_down = |group: &Group, session: &mut Session, now| {
+        session.on_reply(group, &answer(session, 1, ReplyStatus::TryAgain, 0), now);
+    };
+    assert!(try_again(fate(|_, _, _, _| {})));
+    assert!(!try_again(fate(end)));
+    assert!(try_again(fate(|group, session, command, now| {
+        end(group, session, command, now);
+        turned_down(group, session, now);
+    })));
+    // What was said to a later window says nothing about the copy before it.
+    assert!(!try_again(fate(|group, session, command, now| {
+        end(group, session, command, now);
+        for n in [1, 3] {
+            assert_eq!(session.on_time(group, now + n * RETRY), Step::Send);
+        }
+        assert_eq!((session.target(), session.sends()), (1, 2));
+        assert_eq!(window(group, session, command), (0, false));
+        turned_down(group, session, now);
+        turned_down(group, session, now);
+    })));
+}
+
+#[test]
+fn a_silent_leader_of_a_command_in_parts_is_left() {
+    let group = group();
+    let (mut session, _, start) = uploading(&group, 3);
+    let mut targets = vec![session.target()];
+    for ms in [100, 200, 400, 800] {
+        assert_eq!(session.on_time(&group, start + Duration::from_millis(ms)), Step::Send);
+        targets.push(session.target());
+    }
+    assert_eq!(targets, [0, 0, 1, 1, 2]);
+}
+
+#[test]
+fn a_long_result_is_pulled_and_never_torn() {
+    let group = group();
+    let mut session = Session::new(0);
+    let now = Instant::now();
+    let mut get = Vec::new();
+    Command::Get { key: b"k" }.encode(&mut get).unwrap();
+    session.begin(&group, &get, now);
+    let request = packet(&session).to_vec();
+    let result: Vec<u8> = (0..5000).map(|i| i as u8).collect();
+    let large = |session: &Session, of: &[u8]| {
+        let description = ClientReply::describe_large(of).to_vec();
+        (session.id(), session.request(), description)
+    };
+    let announce = |session: &mut Session, of: &[u8]| {
+        let (client, request, description) = large(session, of);
+        let (status, leader, view) = (ReplyStatus::Large, ReplicaId(0), View(0));
+        session.on_reply(
+            &group,
+            &ClientReply { status, leader, view, client, request, result: &description },
+            now,
+        )
+    };
+    let asks = |session: &Session| match group.parse(packet(session)) {
+        Some(Packet::Have(have)) => have.have as usize,
+        other => panic!("{other:?}"),
+    };
+    let send = |session: &mut Session, whole: &[u8], from: usize, to: usize, asks: bool| {
+        let (client, request) = (session.id(), session.request());
+        let (total_bytes, offset) = (whole.len() as u32, from as u32);
+        let part = Packet::Part(Part { client, request, total_bytes, offset, asks, bytes: &whole[from..to] });
+        let step = session.on_packet(&group, &part, now);
+        let done = (step == Step::Done).then(|| session.take_result(&part));
+        (step, done)
+    };
+    assert_eq!(
+        (announce(&mut session, &result), asks(&session), session.pull_bytes()),
+        (Step::Send, 0, Some(5000))
+    );
+    let waits = Step::Wait(session.resend_at());
+    assert_eq!(announce(&mut session, &result), waits, "known");
+    assert_eq!(send(&mut session, &result, 0, 1000, false).0, waits);
+    assert_eq!(send(&mut session, &result, 2000, 3000, true).0, Step::Send, "one was lost");
+    assert_eq!(asks(&session), 1000);
+    // The question was lost, and asked again once; then the session reads again.
+    let later = now + RETRY;
+    assert_eq!((session.on_time(&group, later), asks(&session)), (Step::Send, 1000));
+    assert_eq!(session.on_time(&group, later + RETRY), Step::Send);
+    assert_eq!(packet(&session), request);
+    // Parts of two results of one length.
+    let other = vec![7; 5000];
+    assert_eq!(announce(&mut session, &result), Step::Send);
+    assert_eq!(send(&mut session, &result, 0, 2500, false).0, Step::Wait(session.resend_at()));
+    assert_eq!(send(&mut session, &other, 2500, 5000, true).0, Step::Wait(session.resend_at()));
+    assert_eq!(packet(&session), request);
+    // The leader does not have it any more.
+    assert_eq!(announce(&mut session, &result), Step::Send);
+    session.on_reply(&group, &answer(&session, READ | 1, ReplyStatus::TryAgain, 0), now);
+    assert_eq!(packet(&session), request);
+
+    assert_eq!(announce(&mut session, &result), Step::Send);
+    assert_eq!(send(&mut session, &result, 0, 2500, true).0, Step::Send);
+    assert_eq!(send(&mut session, &result, 2500, 5000, true), (Step::Done, Some(result.clone())));
+    assert!(!session.is_busy());
 }

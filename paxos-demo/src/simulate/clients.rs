@@ -12,7 +12,7 @@ use super::wire::build;
 use super::world::{Frame, Happening, World};
 use crate::config::ClusterConfig;
 use crate::session::{Group, RequestError, Session, Step};
-use crate::state_machine::Command;
+use crate::state_machine::{COMMAND_HEADER_BYTES, Command};
 
 /// One of them.
 pub(super) struct Client {
@@ -117,13 +117,13 @@ impl World {
     fn next_request(&mut self, index: usize) {
         let now = self.clients.instant(self.now);
         let answered_op = self.clients.answered_op;
-        let longest = self.clients.value_bytes_max;
+        let room = self.clients.group.command_bytes_max() - COMMAND_HEADER_BYTES - 1;
+        let longest = self.clients.value_bytes_max.min(room);
         let client = &mut self.clients.all[index];
         client.left = client.left.saturating_sub(1);
         client.after = answered_op;
         let key = [b'a' + self.rng.u8(0..3)];
-        let mut value = [0; 64];
-        let value = &mut value[..self.rng.usize(0..=longest)];
+        let mut value = vec![0; self.rng.usize(0..=longest)];
         value.fill_with(|| self.rng.u8(..));
         // What is executed twice shows in a number.
         let command = match self.rng.u8(0..8) {
@@ -131,7 +131,7 @@ impl World {
             1 => Command::Del { key: &key },
             2 => Command::Get { key: b"n" },
             3 | 4 => Command::IncrBy { key: b"n", delta: 1 },
-            _ => Command::Set { key: &key, value },
+            _ => Command::Set { key: &key, value: &value },
         };
         client.command.clear();
         command.encode(&mut client.command).expect("a short key");
@@ -146,8 +146,10 @@ impl World {
         let client = &self.clients.all[index];
         let target = client.session.target();
         let to = self.config.replicas[target];
-        let frame = build(client.addr, to, client.session.packet());
-        self.send_request(target, frame);
+        let frames: Vec<_> = client.session.packets().map(|packet| build(client.addr, to, packet)).collect();
+        for frame in frames {
+            self.send_request(target, frame);
+        }
         self.plan_client(index);
     }
 
@@ -162,16 +164,17 @@ impl World {
         let Ok(datagram) = frame::parse(bytes, self.clients.all[index].addr) else { return };
         let now = self.clients.instant(self.now);
         let Clients { group, all, .. } = &mut self.clients;
-        let Some(reply) = group.parse_reply(datagram.payload(bytes)) else { return };
+        let Some(packet) = group.parse(datagram.payload(bytes)) else { return };
         if !all[index].session.is_busy() {
             return;
         }
-        let step = all[index].session.on_reply(group, &reply, now);
+        let (client, request) = (all[index].session.id(), all[index].session.request());
+        let step = all[index].session.on_packet(group, &packet, now);
         let result = (step == Step::Done).then(|| Answer {
-            client: reply.client,
-            request: reply.request,
+            client,
+            request,
             command: all[index].command.clone(),
-            result: reply.result.to_vec(),
+            result: all[index].session.result(&packet).to_vec(),
             after: all[index].after,
         });
         self.client_step(index, step, result);

@@ -84,6 +84,8 @@ impl Weather {
             0 => 0,
             _ => ms[rng.usize(0..ms.len())] * MS,
         };
+        // Values of several ops, in one seed of six; the others are as they are without.
+        let large = Rng::with_seed(!rng.clone().u64(..)).u8(0..6) == 0;
         Self {
             members: members.unwrap_or([3, 3, 5][rng.usize(0..3)]),
             durability: durability.unwrap_or([Durability::Memory, Durability::Disk][rng.usize(0..2)]),
@@ -94,7 +96,7 @@ impl Weather {
             pipeline_batches: rng.usize(1..5),
             repair_ops: rng.u64(1..20),
             log_bytes_max: [600, 3000, 60_000][rng.usize(0..3)],
-            value_bytes_max: [8, 40][rng.usize(0..2)],
+            value_bytes_max: if large { 600 } else { [8, 40][rng.usize(0..2)] },
             patience_ms: [150, 60_000][rng.usize(0..2)],
             storm_ns: rng.u64(1000..6000) * MS,
             loss: pick(rng, &[0, 200, 40, 12, 6]),

@@ -39,7 +39,7 @@ fn apply(service: &mut Service, first: u64, ops: &[Op]) {
         }
         let entry = match client {
             0 => BatchEntry::NO_OP,
-            _ => BatchEntry { client: *client, request: op, command: &command },
+            _ => BatchEntry::whole(*client, op, &command),
         };
         let _ = service.apply(OpNumber(op), *time_ms, entry);
     }
@@ -104,7 +104,7 @@ fn what_has_the_right_checksum_is_still_looked_at() {
         error(&bytes)
     };
     assert_eq!(bent(0, b'E'), SnapshotError::Magic);
-    assert_eq!(bent(8, 2), SnapshotError::Version(2));
+    assert_eq!(bent(8, 3), SnapshotError::Version(3));
     // Counts and lengths of many gigabytes, of which nothing is there.
     assert!(matches!(bent(56 + 7, 0xff), SnapshotError::Truncated(_) | SnapshotError::Inconsistent(_)));
     assert_eq!(bent(72 + 3, 0xff), SnapshotError::Truncated("pairs"));
@@ -119,6 +119,40 @@ fn what_has_the_right_checksum_is_still_looked_at() {
     assert!(matches!(Service::restore(&bytes, 1), Err(SnapshotError::Sessions { sessions: 2, max: 1 })));
     snapshot.contents ^= 1;
     assert!(matches!(error(&snapshot.encode()), SnapshotError::Inconsistent(_)));
+}
+
+/// A snapshot between two parts of a command: whoever restores it goes on with the next part.
+#[test]
+fn a_command_in_parts_survives_a_snapshot() {
+    let mut command = Vec::new();
+    Command::Set { key: b"k", value: b"a value" }.encode(&mut command).unwrap();
+    let (a, b) = command.split_at(9);
+    let part = |part, command| BatchEntry { part, parts: 2, ..BatchEntry::whole(1, 1, command) };
+    let mut original = service(&[]);
+    assert_eq!(original.apply(OpNumber(1), 5, part(0, a)), None);
+    let bytes = original.snapshot(OpNumber(1)).encode();
+    for cut in CHECKED_FROM..bytes.len() {
+        let mut cut = bytes[..cut].to_vec();
+        seal(&mut cut);
+        assert!(matches!(error(&cut), SnapshotError::Truncated(_)));
+    }
+    // No pairs and no sessions: it follows the header.
+    for (at, value) in [(72 + 16, 0), (72 + 16, 2), (72 + 18, 0), (72 + 18, 1)] {
+        let mut bent = bytes.to_vec();
+        bent[at] = value;
+        seal(&mut bent);
+        assert_eq!(error(&bent), SnapshotError::Inconsistent("a command in parts that cannot be"));
+    }
+    let (mut restored, _) = Service::restore(&bytes, SESSIONS).unwrap();
+    assert_eq!(restored.snapshot(OpNumber(1)).encode(), bytes);
+    for service in [&mut original, &mut restored] {
+        assert_eq!(service.apply(OpNumber(2), 6, part(1, b)), Some(&[1][..]));
+        assert_eq!(service.keys(), 1);
+    }
+    assert_eq!(restored.digest(), original.digest());
+    let after = original.snapshot(OpNumber(2));
+    assert_eq!(restored.snapshot(OpNumber(2)), after);
+    assert_eq!(after.partial, crate::large::Partial::default());
 }
 
 proptest! {

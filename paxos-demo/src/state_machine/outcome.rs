@@ -38,8 +38,8 @@ pub enum Failure {
     /// As much is stored as may be.
     #[error("command not allowed when used memory > 'maxmemory'.")]
     OutOfMemory = 5,
-    /// The one of which something may have changed: there is a result, and no datagram holds it.
-    #[error("the result does not fit a datagram of this group; ask for less at a time")]
+    /// The one of which something may have changed: there is a result, and it is too long to be returned.
+    #[error("the result is longer than this group returns at once; ask for less at a time")]
     ResultTooLong = 6,
 }
 

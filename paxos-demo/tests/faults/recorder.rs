@@ -218,7 +218,9 @@ impl Run {
     fn send(&mut self, i: usize) {
         let session = &self.clients[i].session;
         // Lost like any datagram; the timer sends again.
-        let _ = self.socket.send_to(session.packet(), self.groups[0].members()[session.target()]);
+        for packet in session.packets() {
+            let _ = self.socket.send_to(packet, self.groups[0].members()[session.target()]);
+        }
         self.timers.push(Reverse((session.resend_at(), i)));
     }
 

@@ -169,13 +169,23 @@ fn what_is_sent_ahead_stays_in_order() {
 fn a_result_that_is_too_long_says_so() {
     let cluster = cluster();
     let mut client = Redis::connect(cluster.resp_address(1).unwrap());
-    let value = "v".repeat(800);
-    assert_eq!(client.call(&["SET", "k", &value]), "+OK");
-    assert_eq!(client.call(&["APPEND", "k", &value]), ":1600");
-    let said = "-ERR the result does not fit a datagram of this group; ask for less at a time";
-    assert_eq!(client.call(&["GET", "k"]), said);
-    assert_eq!(client.call(&["STRLEN", "k"]), ":1600");
-    assert_eq!(client.call(&["DEL", "k"]), ":1");
+    let value = "v".repeat(1 << 20);
+    for key in ["a", "b", "c"] {
+        assert_eq!(client.call(&["SET", key, &value]), "+OK");
+    }
+    let said = "-ERR the result is longer than this group returns at once; ask for less at a time";
+    assert_eq!(client.call(&["MGET", "a", "b", "c"]), said);
+    assert_eq!(client.call(&["GETSET", "a", "w"]), said, "a write returns less, and was not executed");
+    assert_eq!(client.call(&["STRLEN", "a"]), format!(":{}", value.len()));
+    assert_eq!(client.call(&["MGET", "a", "none", "b"]), "*3");
+    for expected in [&value, "(nil)", &value] {
+        assert!(client.reply() == expected);
+    }
+    // Sent ahead they are asked for in portions.
+    client.send(&super::request(&[b"GET", b"c"]).repeat(9));
+    for _ in 0..9 {
+        assert!(client.reply() == value);
+    }
 }
 
 #[test]

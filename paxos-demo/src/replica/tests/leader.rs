@@ -126,8 +126,8 @@ fn nonsense_is_refused_before_it_gets_an_op() {
         ask(&mut replica, 0, 1, request, command);
         assert_eq!(replies(&drain(&mut replica)), [(1, ReplyStatus::BadRequest, vec![])]);
     }
-    // The longest that is accepted can be read back.
-    let room = config(0, 3).command_bytes_max() - COMMAND_HEADER_BYTES - "k".len();
+    // The longest that takes one op can be read back in one datagram.
+    let room = config(0, 3).part_bytes_max() - COMMAND_HEADER_BYTES - "k".len();
     let longest = "x".repeat(room);
     ask(&mut replica, 0, 1, 1, &set(&longest));
     replica.next_action();

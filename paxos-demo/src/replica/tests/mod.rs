@@ -2,6 +2,7 @@
 
 mod follower;
 mod formation;
+mod large;
 mod leader;
 mod recovery;
 mod resend;
@@ -106,7 +107,7 @@ fn payload(entries: &[(u64, u64, &[u8])]) -> Bytes {
     let mut bytes = Vec::new();
     batch::encode_header(0, &mut bytes);
     for (client, request, command) in entries {
-        BatchEntry { client: *client, request: *request, command }.encode(&mut bytes);
+        BatchEntry::whole(*client, *request, command).encode(&mut bytes);
     }
     bytes.into()
 }

@@ -107,7 +107,10 @@ pub(super) struct Committed {
     pub value: u64,
     pub client: u64,
     pub request: u64,
+    /// All of the command, or this part of so many.
     pub command: Vec<u8>,
+    pub part: u16,
+    pub parts: u16,
 }
 
 /// How much happened of what is seldom: a simulation in which nothing goes wrong shows nothing.

@@ -22,6 +22,8 @@ type Since = (usize, Option<Vec<u8>>);
 #[derive(Debug, Default)]
 pub(in super::super) struct Replay {
     upto: usize,
+    /// The last ops, if they are the first parts of a command.
+    row: Vec<Committed>,
     /// Op and result of each request.
     executed: BTreeMap<(u64, u64), (usize, Vec<u8>)>,
     /// Values that a key had, from which op on.
@@ -35,12 +37,30 @@ impl Replay {
     fn advance(&mut self, log: &[Committed]) {
         for op in &log[self.upto..] {
             self.upto += 1;
+            let Some(command) = self.join(op) else { continue };
             if op.client == 0 || self.executed.contains_key(&(op.client, op.request)) {
                 continue;
             }
-            let result = self.execute(&op.command);
+            let result = self.execute(&command);
             self.executed.insert((op.client, op.request), (self.upto, result));
         }
+    }
+
+    /// The command that is to be executed at this op: all parts of it are consecutive ops, or it never is.
+    fn join(&mut self, op: &Committed) -> Option<Vec<u8>> {
+        let row = std::mem::take(&mut self.row);
+        if op.parts == 0 {
+            return Some(op.command.clone());
+        }
+        let begun = row.first().map(|first| (first.client, first.request, first.parts));
+        if op.part == 0 {
+            self.row.push(op.clone());
+        } else if begun == Some((op.client, op.request, op.parts)) && row.len() == usize::from(op.part) {
+            self.row = row;
+            self.row.push(op.clone());
+        }
+        let whole = self.row.len() == usize::from(op.parts);
+        whole.then(|| self.row.iter().flat_map(|op| op.command.iter().copied()).collect())
     }
 
     /// A client was answered. Returns the op that this shows to have happened, if it is known already.

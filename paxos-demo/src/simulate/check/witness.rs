@@ -4,7 +4,7 @@ use electrode::model::Kernel;
 use electrode::types::{OpNumber, View};
 
 use super::Committed;
-use crate::batch;
+use crate::batch::{self, BatchEntry};
 
 /// One replica as seen from outside.
 #[derive(Debug, Default)]
@@ -64,17 +64,20 @@ impl Witness {
 pub(super) fn values(payload: &[u8]) -> impl Iterator<Item = Committed> + '_ {
     batch::open(payload).into_iter().flat_map(|(time_ms, entries)| {
         entries.map_while(Result::ok).map(move |entry| Committed {
-            value: hash(time_ms, entry.client, entry.request, entry.command),
+            value: hash(time_ms, &entry),
             client: entry.client,
             request: entry.request,
             command: entry.command.to_vec(),
+            part: entry.part,
+            parts: entry.parts,
         })
     })
 }
 
-fn hash(time_ms: u64, client: u64, request: u64, command: &[u8]) -> u64 {
-    let words = [time_ms, client, request].into_iter().flat_map(u64::to_le_bytes);
-    words.chain(command.iter().copied()).fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+fn hash(time_ms: u64, entry: &BatchEntry<'_>) -> u64 {
+    let part = u64::from(entry.part) << 16 | u64::from(entry.parts);
+    let words = [time_ms, entry.client, entry.request, part].into_iter().flat_map(u64::to_le_bytes);
+    words.chain(entry.command.iter().copied()).fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
