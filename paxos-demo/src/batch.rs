@@ -193,9 +193,15 @@ mod tests {
 
     #[test]
     fn parts_that_cannot_be_are_refused() {
-        for (part, parts, good) in
-            [(0, 0, true), (1, 0, false), (0, 1, false), (0, 2, true), (1, 2, true), (2, 2, false), (9, 3, false)]
-        {
+        for (part, parts, good) in [
+            (0, 0, true),
+            (1, 0, false),
+            (0, 1, false),
+            (0, 2, true),
+            (1, 2, true),
+            (2, 2, false),
+            (9, 3, false),
+        ] {
             let mut payload = Vec::new();
             encode_header(0, &mut payload);
             let entry = BatchEntry { part, parts, ..BatchEntry::whole(1, 1, b"c") };

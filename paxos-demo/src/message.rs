@@ -266,7 +266,8 @@ impl<'a> ClientReply<'a> {
 
     /// Length and checksum of the result that waits at the leader.
     pub fn large(&self) -> Option<(usize, u64)> {
-        let (bytes, checksum) = self.result.split_first_chunk().filter(|_| self.status == ReplyStatus::Large)?;
+        let (bytes, checksum) =
+            self.result.split_first_chunk().filter(|_| self.status == ReplyStatus::Large)?;
         Some((u32::from_le_bytes(*bytes) as usize, u64::from_le_bytes(checksum.try_into().ok()?)))
     }
 

@@ -262,7 +262,8 @@ pub(crate) fn decode(bytes: &[u8], client_sessions_max: usize) -> Result<Restore
         parts: row.parts.get(),
         command: take("command in parts", &mut rest, row.command_bytes)?.to_vec(),
     };
-    let waits = partial.next > 0 && partial.next < partial.parts && partial.command.len() <= COMMAND_BYTES_MAX;
+    let waits =
+        partial.next > 0 && partial.next < partial.parts && partial.command.len() <= COMMAND_BYTES_MAX;
     if !waits && partial != Partial::default() {
         return Err(SnapshotError::Inconsistent("a command in parts that cannot be"));
     }

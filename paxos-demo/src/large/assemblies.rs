@@ -41,7 +41,8 @@ impl Assemblies {
     pub fn add(&mut self, now: u64, part: &Part<'_>) -> Added {
         let total_bytes = part.total_bytes as usize;
         debug_assert!(total_bytes <= COMMAND_BYTES_MAX, "looked at by the leader");
-        let same = |assembly: &Assembly| assembly.request == part.request && assembly.total_bytes == total_bytes;
+        let same =
+            |assembly: &Assembly| assembly.request == part.request && assembly.total_bytes == total_bytes;
         if !self.by_client.get(&part.client).is_some_and(same) {
             if part.offset > 0 {
                 return Added::Have(0);
@@ -157,7 +158,11 @@ mod tests {
         assert_eq!(assemblies.bytes, 0);
 
         assert_eq!(assemblies.add(0, &part(1, 1, 6, 0, b"ab")), Added::Have(2));
-        assert_eq!(assemblies.add(0, &part(1, 2, 2, 0, b"xy")), Added::Whole(b"xy".to_vec()), "takes its place");
+        assert_eq!(
+            assemblies.add(0, &part(1, 2, 2, 0, b"xy")),
+            Added::Whole(b"xy".to_vec()),
+            "takes its place"
+        );
         assert_eq!(assemblies.bytes, 0);
     }
 

@@ -52,9 +52,7 @@ impl Results {
 
     /// Forgets what nobody asked for lately.
     pub fn expire(&mut self, now: u64) {
-        while let Some(at) =
-            self.kept.iter().position(|kept| now >= kept.used_at.saturating_add(KEPT_NS))
-        {
+        while let Some(at) = self.kept.iter().position(|kept| now >= kept.used_at.saturating_add(KEPT_NS)) {
             self.remove(at);
         }
     }

@@ -210,9 +210,10 @@ impl Pipeline {
 fn is_too_long(outcome: &Outcome<'_>) -> bool {
     match outcome {
         Outcome::Failure(failure) => *failure == Failure::ResultTooLong,
-        Outcome::Results(results) => results.iter().flatten().any(|result| {
-            matches!(Outcome::parse(result), Ok(Outcome::Failure(Failure::ResultTooLong)))
-        }),
+        Outcome::Results(results) => results
+            .iter()
+            .flatten()
+            .any(|result| matches!(Outcome::parse(result), Ok(Outcome::Failure(Failure::ResultTooLong)))),
         _ => false,
     }
 }

@@ -25,9 +25,7 @@ pub struct Group {
 
 /// A command that no replica can take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the request takes {bytes} bytes, this group takes {max} at a time; use a shorter key or value"
-)]
+#[error("the request takes {bytes} bytes, this group takes {max} at a time; use a shorter key or value")]
 pub struct CommandTooLong {
     /// Its length.
     pub bytes: usize,

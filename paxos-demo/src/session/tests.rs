@@ -382,7 +382,11 @@ fn a_long_result_is_pulled_and_never_torn() {
     let announce = |session: &mut Session, of: &[u8]| {
         let (client, request, description) = large(session, of);
         let (status, leader, view) = (ReplyStatus::Large, ReplicaId(0), View(0));
-        session.on_reply(&group, &ClientReply { status, leader, view, client, request, result: &description }, now)
+        session.on_reply(
+            &group,
+            &ClientReply { status, leader, view, client, request, result: &description },
+            now,
+        )
     };
     let asks = |session: &Session| match group.parse(packet(session)) {
         Some(Packet::Have(have)) => have.have as usize,
@@ -396,7 +400,10 @@ fn a_long_result_is_pulled_and_never_torn() {
         let done = (step == Step::Done).then(|| session.take_result(&part));
         (step, done)
     };
-    assert_eq!((announce(&mut session, &result), asks(&session), session.pull_bytes()), (Step::Send, 0, Some(5000)));
+    assert_eq!(
+        (announce(&mut session, &result), asks(&session), session.pull_bytes()),
+        (Step::Send, 0, Some(5000))
+    );
     let waits = Step::Wait(session.resend_at());
     assert_eq!(announce(&mut session, &result), waits, "known");
     assert_eq!(send(&mut session, &result, 0, 1000, false).0, waits);

@@ -146,8 +146,7 @@ impl World {
         let client = &self.clients.all[index];
         let target = client.session.target();
         let to = self.config.replicas[target];
-        let frames: Vec<_> =
-            client.session.packets().map(|packet| build(client.addr, to, packet)).collect();
+        let frames: Vec<_> = client.session.packets().map(|packet| build(client.addr, to, packet)).collect();
         for frame in frames {
             self.from_client(target, frame);
         }

@@ -30,7 +30,8 @@ fn upload(replica: &mut Replica, client: u64, request: u64, command: &[u8]) -> V
     let mut from = 0;
     loop {
         let actions = send(replica, client, request, command, from);
-        if !matches!(&actions[..], [Action::Reply { bytes, .. }] if matches!(Packet::parse(bytes), Ok(Packet::Have(_)))) {
+        if !matches!(&actions[..], [Action::Reply { bytes, .. }] if matches!(Packet::parse(bytes), Ok(Packet::Have(_))))
+        {
             return actions;
         }
         assert!(have(&actions) > from);
@@ -108,7 +109,14 @@ fn one_that_finds_no_room_is_tried_again_without_sending_all_of_it() {
 #[test]
 fn parts_that_cannot_be_are_turned_away() {
     let mut replica = leading(3);
-    let part = |total_bytes, offset, bytes: &'static [u8], asks| Part { client: 1, request: 1, total_bytes, offset, asks, bytes };
+    let part = |total_bytes, offset, bytes: &'static [u8], asks| Part {
+        client: 1,
+        request: 1,
+        total_bytes,
+        offset,
+        asks,
+        bytes,
+    };
     let mut answers = |part| {
         replica.on_part(0, address(1), part);
         drain(&mut replica)
@@ -120,7 +128,10 @@ fn parts_that_cannot_be_are_turned_away() {
     // Nonsense is refused when it is whole.
     assert_eq!(replies(&answers(part(10, 1, b"nonsense!", true))), [(1, ReplyStatus::BadRequest, vec![])]);
     // An unknown session is told before it has sent everything.
-    assert_eq!(replies(&answers(Part { request: 2, ..part(10, 0, b"x", true) })), [(1, ReplyStatus::SessionUnknown, vec![])]);
+    assert_eq!(
+        replies(&answers(Part { request: 2, ..part(10, 0, b"x", true) })),
+        [(1, ReplyStatus::SessionUnknown, vec![])]
+    );
     let mut follower = following(3);
     for (asks, expected) in [(false, 0), (true, 1)] {
         follower.on_part(0, address(1), part(10, 0, b"x", asks));
