@@ -5,8 +5,8 @@ use super::{
     Command, Expiry, ExpiryCondition, Failure, KvStore, Outcome, SetCondition, SetOptions, VALUE_BYTES_MAX,
 };
 
-/// Longest result of a read.
-const RESULT_BYTES_MAX: usize = 2 * VALUE_BYTES_MAX;
+/// Longest result of a read: two values of the greatest length, and what comes with them.
+const RESULT_BYTES_MAX: usize = 2 * VALUE_BYTES_MAX + 32 * 1024;
 /// Longest result of an op: it is kept for the client session. What would return more is not executed.
 const KEPT_RESULT_BYTES_MAX: usize = 4096;
 
