@@ -390,7 +390,7 @@ impl Session {
             };
             if self.turned_down < self.sends {
                 // A client without time for a second copy would ask a dead replica for ever.
-                self.target = (self.target + 1) % group.members.len();
+                self.target = (self.target + 1) % group.members().len();
             }
             if self.is_read() {
                 self.end();

@@ -114,7 +114,9 @@ fn probe(socket: &UdpSocket, group: &Group, served: &Sender<Served>, stop: &Atom
             session.begin(group, &command, now);
             under_way.insert(session.id(), now);
             // Lost like any datagram; others follow.
-            let _ = socket.send_to(session.packet(), group.members()[target]);
+            for packet in session.packets() {
+                let _ = socket.send_to(packet, group.members()[target]);
+            }
             target = (target + 1) % group.members().len();
         }
         let Ok(length) = socket.recv(&mut buffer) else { continue };
