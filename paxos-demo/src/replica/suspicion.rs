@@ -64,7 +64,9 @@ impl Replica {
     pub(super) fn on_suspect(&mut self, from: ReplicaId, view: View) {
         match view.cmp(&self.view) {
             std::cmp::Ordering::Less => self.tell_start(from),
-            std::cmp::Ordering::Greater => self.on_newer_view(self.now, view),
+            // A view that has begun, and whose leader may be gone: to leave for it tells its leader, who answers
+            // with its start, and it tells those who wait for one voice more that the leader is silent.
+            std::cmp::Ordering::Greater => self.freeze_for(Intent::ChangeView { view, suspicion: false }),
             std::cmp::Ordering::Equal => {
                 self.suspects[from.index()] = self.now;
                 if let Role::Leader(leader) = &mut self.role {

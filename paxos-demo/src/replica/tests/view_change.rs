@@ -324,3 +324,13 @@ fn a_slow_transfer_is_asked_for_again_before_the_view_is_given_up() {
     replica.on_tick(3 * timeout);
     assert_eq!(replica.view(), View(2), "no answer for a whole period");
 }
+
+/// A leader that was away while the others left its view, and came back when their leader was gone.
+#[test]
+fn a_suspicion_in_a_later_view_is_joined() {
+    let mut replica = leading(3);
+    let suspects = PeerMessage::Suspect { view: View(1) };
+    assert_eq!(from(&mut replica, 0, 2, suspects), [Action::Freeze]);
+    replica.on_frozen(0, 0);
+    assert!(sent(&drain(&mut replica), 2).contains(&&left(1)));
+}
