@@ -361,6 +361,8 @@ fn nothing_is_in_doubt_before_the_last_part_was_sent() {
         assert_eq!((session.target(), session.sends()), (1, 2));
         assert_eq!(window(group, session, command), (0, false));
         turned_down(group, session, now);
+        assert_eq!(session.on_time(group, now + 5 * RETRY), Step::Send);
+        assert_eq!((session.sends(), window(group, session, command)), (2, (0, false)));
         turned_down(group, session, now);
     })));
 }

@@ -207,10 +207,10 @@ fn memory_is_bounded() {
     assert_eq!(said(&mut store, Command::Append { key: b"k", value: b"1" }), too_long);
     let keys = [&b"k"[..]; 100];
     let result = said(&mut store, Command::MGet { keys: Strings::new(&keys) });
-    assert!(result.starts_with("the result does not fit"), "{result}");
+    assert!(result.starts_with("the result is longer than"), "{result}");
     let old = SetOptions { return_old: true, ..SetOptions::default() };
     let result = said(&mut store, set_with("k", "v", old));
-    assert!(result.starts_with("the result does not fit"), "it would be kept for the session: {result}");
+    assert!(result.starts_with("the result is longer than"), "it would be kept for the session: {result}");
     assert_eq!(said(&mut store, Command::Strlen { key: b"k" }), VALUE_BYTES_MAX.to_string());
 }
 
