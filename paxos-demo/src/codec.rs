@@ -78,7 +78,7 @@ mod tests {
             PeerMessage::Recovery { nonce: u64::MAX, view: View(2) },
             PeerMessage::RecoveryResponse { nonce: 1, view: View(2), start: None },
             PeerMessage::RecoveryResponse { nonce: 1, view: View(2), start: Some(START) },
-            PeerMessage::AlsoRecovering { nonce: 1 },
+            PeerMessage::NotNormal { nonce: 1, recovering: true },
             PeerMessage::GetState { view: View(1), after: OpNumber(1), upto: OpNumber(2) },
             PeerMessage::NewState {
                 view: View(1),

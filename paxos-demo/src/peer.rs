@@ -13,7 +13,7 @@
 //! | StartView | leader, any | the view has begun with this log |
 //! | AskStartView | any, leader | "your view is news to me" |
 //! | Recovery, RecoveryResponse | restarted, any; back | VR section 4.3, D4 |
-//! | AlsoRecovering | recovering, recovering | "I lost my state too" |
+//! | NotNormal | any, recovering | "I cannot help: I lost my state too, or am between two views" |
 //! | GetState, NewState, StateGone | any, any | state transfer in chunks, pulled (VR section 5.2) |
 //! | GetSnapshot, SnapshotChunk | any, any | likewise, for what the log no longer holds |
 //!
@@ -111,10 +111,12 @@ pub enum PeerMessage {
         /// From the view's leader: its log.
         start: Option<ViewStart>,
     },
-    /// Answers a Recovery while recovering: no help to be had here.
-    AlsoRecovering {
+    /// Answers a Recovery outside normal operation: no help to be had here, not now.
+    NotNormal {
         /// The attempt.
         nonce: u64,
+        /// The sender lost its state, too; otherwise it is between two views.
+        recovering: bool,
     },
     /// "Send me the batches that hold ops `after + 1 ..= upto`."
     GetState {

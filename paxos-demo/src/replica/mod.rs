@@ -209,7 +209,7 @@ impl Replica {
             PeerMessage::RecoveryResponse { nonce, view, start } => {
                 self.on_recovery_response(from, nonce, view, start);
             }
-            PeerMessage::AlsoRecovering { nonce } => self.on_also_recovering(from, nonce),
+            PeerMessage::NotNormal { nonce, recovering } => self.on_not_normal(from, nonce, recovering),
             PeerMessage::GetState { view, after, upto } => self.on_get_state(from, view, after, upto),
             PeerMessage::NewState { view, ordered_in, first, last, payload } => {
                 // A copy: the datagram's buffer is larger than the batch.

@@ -16,7 +16,9 @@ pub(super) struct Recovery {
     answers: Vec<Option<(View, Option<ViewStart>)>>,
     /// Members that said that they are recovering too, since the last time that was asked.
     also: ReplicaSet,
-    /// Since when too many of them do.
+    /// Members that said that they are between two views, since then.
+    between: ReplicaSet,
+    /// Since when that leaves nobody who could help.
     lost_since: u64,
     /// Where this replica will go on, once everything is there.
     goal: Option<(View, ViewStart)>,
@@ -32,6 +34,7 @@ impl Recovery {
             nonce: u64::from(config.incarnation) << 32,
             answers: Vec::new(),
             also: ReplicaSet::EMPTY,
+            between: ReplicaSet::EMPTY,
             lost_since: NEVER,
             goal: None,
             fetch: None,
@@ -76,7 +79,9 @@ impl Replica {
         let start = match &self.role {
             // One that has its answers will be back, and then it can help.
             Role::Recovering(recovery) if recovery.goal.is_some() => return self.counters.ignored += 1,
-            Role::Recovering(_) => return self.outbox.send(from, PeerMessage::AlsoRecovering { nonce }),
+            Role::Recovering(_) => {
+                return self.outbox.send(from, PeerMessage::NotNormal { nonce, recovering: true });
+            }
             // It leads, and that is heard: a late copy of what it asked in another view.
             Role::Follower(follower)
                 if from == self.leader()
@@ -87,7 +92,10 @@ impl Replica {
             }
             Role::Leader(_) => Some(self.view_start()),
             Role::Follower(_) => None,
-            // Whoever is between two views has nothing to answer.
+            // Whoever is between two views has nothing to answer; a view that begins will end that.
+            Role::ViewChange(_) => {
+                return self.outbox.send(from, PeerMessage::NotNormal { nonce, recovering: false });
+            }
             _ => return self.counters.ignored += 1,
         };
         if view > self.view || from == self.leader() {
@@ -116,6 +124,7 @@ impl Replica {
             return;
         }
         recovery.also = recovery.also.without(from);
+        recovery.between = recovery.between.without(from);
         recovery.answers[from.index()] = Some((view, start));
         let Some((view, start)) = recovery.choose(&self.config, persisted) else { return };
         recovery.goal = Some((view, start));
@@ -129,14 +138,19 @@ impl Replica {
         self.recover_if_fetched();
     }
 
-    pub(super) fn on_also_recovering(&mut self, from: ReplicaId, nonce: u64) {
-        if let Role::Recovering(recovery) = &mut self.role
-            && nonce == recovery.nonce
-        {
-            recovery.also = recovery.also.with(from);
-        } else {
-            self.counters.ignored += 1;
+    /// A member cannot help.
+    pub(super) fn on_not_normal(&mut self, from: ReplicaId, nonce: u64, recovering: bool) {
+        let Role::Recovering(recovery) = &mut self.role else {
+            return self.counters.ignored += 1;
+        };
+        if nonce != recovery.nonce {
+            return self.counters.ignored += 1;
         }
+        let (set, other) = match recovering {
+            true => (&mut recovery.also, &mut recovery.between),
+            false => (&mut recovery.between, &mut recovery.also),
+        };
+        (*set, *other) = (set.with(from), other.without(from));
     }
 
     /// Everything that the leader held when it answered is here: this replica is whole again.
@@ -158,7 +172,8 @@ impl Replica {
 
     pub(super) fn recovery_tick(&mut self) {
         let view = self.view;
-        let (members, needed) = (self.config.members, self.config.recovery_quorum());
+        let (members, quorum) = (self.config.members, self.config.quorum());
+        let needed = self.config.recovery_quorum();
         let Role::Recovering(recovery) = &mut self.role else { return };
         if let Some(fetch) = &mut recovery.fetch
             && self.now >= fetch.ask_at
@@ -174,14 +189,18 @@ impl Replica {
             return;
         }
         let lost = recovery.also.len() + 1;
-        if members - lost >= needed {
+        // A view needs a quorum that remembers. Without one only the leader of a view that still runs can
+        // help, together with enough others; half of an even group may have that.
+        let helpers = members - lost;
+        let nobody_is_normal = helpers == recovery.between.len();
+        if helpers >= quorum || (helpers >= needed && !nobody_is_normal) {
             recovery.lost_since = NEVER;
         } else if recovery.lost_since == NEVER {
             recovery.lost_since = self.now;
         } else if self.now >= recovery.lost_since.saturating_add(self.config.lost_after_ns) {
             return self.stop(Fatal::StateLost { lost, members });
         }
-        recovery.also = ReplicaSet::EMPTY;
+        (recovery.also, recovery.between) = (ReplicaSet::EMPTY, ReplicaSet::EMPTY);
         recovery.tell_at = self.now + recovery.tell_interval_ns;
         recovery.tell_interval_ns = (recovery.tell_interval_ns * 2).min(self.config.hello_max_ns / 4);
         if recovery.goal.is_none() {

@@ -56,7 +56,7 @@ fn a_recovering_replica_keeps_out_of_everything() {
     assert_eq!(drain(&mut replica), []);
     assert_eq!((replica.status().role, replica.view()), (RoleName::Recovering, View(4)));
     replica.on_peer_message(0, id(1), life(1), PeerMessage::Recovery { nonce: 5, view: View(0) });
-    let also = PeerMessage::AlsoRecovering { nonce: 5 };
+    let also = PeerMessage::NotNormal { nonce: 5, recovering: true };
     assert_eq!(drain(&mut replica), [Action::Send { to: id(1), message: also }]);
 }
 
@@ -125,7 +125,7 @@ fn an_attempt_that_stalls_is_begun_anew_with_another_nonce() {
 #[test]
 fn when_too_many_have_lost_their_memory_that_is_said() {
     let mut replica = recovering(3, 0);
-    let also = PeerMessage::AlsoRecovering { nonce: nonce(1) };
+    let also = PeerMessage::NotNormal { nonce: nonce(1), recovering: true };
     let mut fatal = None;
     for now in (0..5_000).step_by(20) {
         replica.on_peer_message(now * MS, id(1), life(1), also.clone());
@@ -143,6 +143,29 @@ fn when_too_many_have_lost_their_memory_that_is_said() {
         replica.on_tick(now * MS);
         assert!(!drain(&mut replica).iter().any(|action| matches!(action, Action::Fatal(_))));
     }
+}
+
+/// Half of an even group: what is left is no quorum, but if its view still runs, its leader can help.
+#[test]
+fn half_of_an_even_group_is_too_many_once_no_view_runs() {
+    let recovering_with = |helper: Option<bool>| {
+        let mut replica = recovering(4, 0);
+        for now in (0..5_000).step_by(20) {
+            for (from, recovering) in [(0, Some(true)), (1, Some(false)), (3, helper)] {
+                let Some(recovering) = recovering else { continue };
+                let message = PeerMessage::NotNormal { nonce: nonce(1), recovering };
+                replica.on_peer_message(now * MS, id(from), life(from), message);
+            }
+            replica.on_tick(now * MS);
+            if let Some(fatal) = drain(&mut replica).into_iter().find(|a| matches!(a, Action::Fatal(_))) {
+                return Some(fatal);
+            }
+        }
+        None
+    };
+    assert_eq!(recovering_with(None), None, "silence says nothing");
+    let fatal = Fatal::StateLost { lost: 2, members: 4 };
+    assert_eq!(recovering_with(Some(false)), Some(Action::Fatal(fatal)));
 }
 
 /// The others: they answer, fence, and make way where nobody else could answer.

@@ -20,7 +20,7 @@ const KINDS: [&str; 21] = [
     "AskStartView",
     "Recovery",
     "RecoveryResponse",
-    "AlsoRecovering",
+    "NotNormal",
     "GetState",
     "NewState",
     "StateGone",
