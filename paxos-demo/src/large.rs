@@ -10,6 +10,7 @@
 //! all of the op is there (F9), and no op waits for another to be acknowledged.
 
 mod assemblies;
+mod kept;
 mod partial;
 mod results;
 

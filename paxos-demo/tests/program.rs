@@ -7,7 +7,7 @@ use paxos_demo::cluster::ready::ReadyFile;
 use paxos_demo::message;
 use paxos_demo::report::Report;
 use paxos_demo::state_machine::COMMAND_HEADER_BYTES;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 fn run(arguments: &[&str]) -> Output {
@@ -41,6 +41,14 @@ impl Guard {
         let mut command = Command::new(program());
         command.args(arguments).env("TMPDIR", temp).stdin(Stdio::null()).stdout(Stdio::null());
         Self(command.spawn().unwrap())
+    }
+
+    /// A group of three on kernel UDP, and the path of its ready file.
+    fn cluster(more: &[&str], temp: &Path) -> (Self, PathBuf) {
+        let file = temp.join("ready.json");
+        let port = free_ports(3).to_string();
+        let of_all = ["cluster", "--replicas", "3", "--backend", "udp", "--resp-port", &port, "--ready-file"];
+        (Self::start(&[&of_all[..], &[file.to_str().unwrap()], more].concat(), temp), file)
     }
 
     fn exit_code(mut self) -> Option<i32> {
@@ -133,20 +141,7 @@ fn a_replica_that_cannot_start_says_why() {
 #[test]
 fn the_ready_file_follows_the_replicas() {
     let temp = tempfile::tempdir().unwrap();
-    let file = temp.path().join("ready.json");
-    let port = free_ports(3).to_string();
-    let arguments = [
-        "cluster",
-        "--replicas",
-        "3",
-        "--backend",
-        "udp",
-        "--resp-port",
-        &port,
-        "--ready-file",
-        file.to_str().unwrap(),
-    ];
-    let cluster = Guard::start(&arguments, temp.path());
+    let (cluster, file) = Guard::cluster(&[], temp.path());
     let read = || -> Option<ReadyFile> {
         Some(serde_json::from_str(&std::fs::read_to_string(&file).ok()?).unwrap())
     };
@@ -176,32 +171,16 @@ fn the_ready_file_follows_the_replicas() {
 #[test]
 fn a_dead_replica_is_started_again_if_asked_for() {
     let temp = tempfile::tempdir().unwrap();
-    let file = temp.path().join("ready.json");
-    let port = free_ports(3).to_string();
     let data = temp.path().join("data");
-    let arguments = [
-        "cluster",
-        "--replicas",
-        "3",
-        "--backend",
-        "udp",
-        "--resp-port",
-        &port,
-        "--ready-file",
-        file.to_str().unwrap(),
-        "--restart-after-ms",
-        "1",
-        "--data-dir",
-        data.to_str().unwrap(),
-    ];
-    let cluster = Guard::start(&arguments, temp.path());
+    let more = ["--restart-after-ms", "1", "--data-dir", data.to_str().unwrap()];
+    let (cluster, file) = Guard::cluster(&more, temp.path());
     let ready: ReadyFile = wait_for("the ready file", || {
         Some(serde_json::from_str(&std::fs::read_to_string(&file).ok()?).unwrap())
     });
     let log = data.join("replica-1.log");
     let length = std::fs::metadata(&log).unwrap().len();
     signal(ready.replicas[1].pid.unwrap(), libc::SIGKILL);
-    // In this version it may not rejoin, but it says so: somebody started it.
+    // Whether it has rejoined yet or not, it says that it was started.
     wait_for("its next life", || (std::fs::metadata(&log).unwrap().len() > length).then_some(()));
     let mut client = common::Redis::connect(ready.replicas[0].resp.parse().unwrap());
     assert_eq!(client.call(&["SET", "k", "v"]), "+OK");
@@ -235,20 +214,7 @@ fn a_group_on_ipv6_serves() {
 #[test]
 fn killing_the_supervisor_ends_its_replicas() {
     let temp = tempfile::tempdir().unwrap();
-    let file = temp.path().join("ready.json");
-    let port = free_ports(3).to_string();
-    let arguments = [
-        "cluster",
-        "--replicas",
-        "3",
-        "--backend",
-        "udp",
-        "--resp-port",
-        &port,
-        "--ready-file",
-        file.to_str().unwrap(),
-    ];
-    let cluster = Guard::start(&arguments, temp.path());
+    let (cluster, file) = Guard::cluster(&[], temp.path());
     wait_for("the ready file", || file.exists().then_some(()));
     let replicas = children(cluster.0.id());
     assert_eq!(replicas.len(), 3);
@@ -331,10 +297,10 @@ fn an_interrupted_demo_leaves_nothing() {
     if !privileged("an_interrupted_demo_leaves_nothing") {
         return;
     }
-    // At moments of its life from the first to the middle of the load.
+    // At moments of its life from the first to somewhere in the load, which goes on for much longer.
     for after_ms in [5, 100, 400, 1500, 3000] {
         let temp = tempfile::tempdir().unwrap();
-        let demo = Guard::start(&["demo", "--replicas", "3", "--seconds", "1"], temp.path());
+        let demo = Guard::start(&["demo", "--replicas", "3", "--seconds", "20"], temp.path());
         std::thread::sleep(std::time::Duration::from_millis(after_ms));
         let pid = demo.0.id();
         let replicas = children(pid);

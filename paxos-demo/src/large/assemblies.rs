@@ -1,31 +1,28 @@
 //! Requests on their way to the leader in parts.
 
 use super::COMMAND_BYTES_MAX;
+use super::kept::{Kept, Limits, Size};
 use crate::message::Part;
-use std::collections::HashMap;
 
-/// Requests that may be on their way at a time.
-const ASSEMBLIES_MAX: usize = 64;
-/// Bytes of all of them.
-const BYTES_MAX: usize = 64 << 20;
-/// After so much silence one is dropped.
-const IDLE_NS: u64 = 10_000_000_000;
+/// What may be on its way at a time.
+const LIMITS: Limits = Limits { entries: 64, bytes: 64 << 20, idle_ns: 10_000_000_000 };
 
 #[derive(Debug)]
 struct Assembly {
-    request: u64,
     total_bytes: usize,
     bytes: Vec<u8>,
-    used_at: u64,
 }
 
-/// Requests that are not there as a whole, one a session. Bounded: whoever was silent for the longest time
-/// makes room. It is the leader's own memory and holds nothing that was promised to anybody.
-#[derive(Debug, Default)]
-pub struct Assemblies {
-    by_client: HashMap<u64, Assembly>,
-    bytes: usize,
+impl Size for Assembly {
+    fn size(&self) -> usize {
+        self.bytes.len()
+    }
 }
+
+/// Requests that are not there as a whole, one a session. It is the leader's own memory and holds nothing that
+/// was promised to anybody.
+#[derive(Debug)]
+pub struct Assemblies(Kept<Assembly>);
 
 /// What there is of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,37 +33,40 @@ pub enum Added {
     Whole(Vec<u8>),
 }
 
+impl Default for Assemblies {
+    fn default() -> Self {
+        Self(Kept::new(LIMITS))
+    }
+}
+
 impl Assemblies {
     /// A part arrived. Taken is what continues the request; anything else was lost on the way or came twice.
     pub fn add(&mut self, now: u64, part: &Part<'_>) -> Added {
         let total_bytes = part.total_bytes as usize;
         debug_assert!(total_bytes <= COMMAND_BYTES_MAX, "looked at by the leader");
-        let same =
-            |assembly: &Assembly| assembly.request == part.request && assembly.total_bytes == total_bytes;
-        if !self.by_client.get(&part.client).is_some_and(same) {
+        let known = self.0.get(now, part.client, part.request);
+        if known.is_none_or(|assembly| assembly.total_bytes != total_bytes) {
             if part.offset > 0 {
                 return Added::Have(0);
             }
-            self.remove(part.client);
-            let (request, used_at) = (part.request, now);
-            self.insert(part.client, Assembly { request, total_bytes, bytes: Vec::new(), used_at });
+            self.0.insert(now, part.client, part.request, Assembly { total_bytes, bytes: Vec::new() });
         }
-        self.make_room(part.client, part.bytes.len());
-        let Some(assembly) = self.by_client.get_mut(&part.client) else { return Added::Have(0) };
-        assembly.used_at = now;
-        let (have, offset) = (assembly.bytes.len(), part.offset as usize);
-        if let Some(more) = have.checked_sub(offset).and_then(|known| part.bytes.get(known..)) {
-            // Not much more memory than was sent, and never more than is announced.
-            if assembly.bytes.capacity() < have + more.len() {
-                assembly.bytes.reserve_exact(have.clamp(more.len(), total_bytes - have));
+        let have = self.0.grow(part.client, part.bytes.len(), |assembly| {
+            let (have, offset) = (assembly.bytes.len(), part.offset as usize);
+            if let Some(more) = have.checked_sub(offset).and_then(|known| part.bytes.get(known..)) {
+                // Not much more memory than was sent, and never more than is announced.
+                if assembly.bytes.capacity() < have + more.len() {
+                    assembly.bytes.reserve_exact(have.clamp(more.len(), total_bytes - have));
+                }
+                assembly.bytes.extend_from_slice(more);
             }
-            assembly.bytes.extend_from_slice(more);
-            self.bytes += more.len();
+            assembly.bytes.len()
+        });
+        let have = have.unwrap_or(0);
+        if have < total_bytes {
+            return Added::Have(have as u32);
         }
-        if assembly.bytes.len() < total_bytes {
-            return Added::Have(assembly.bytes.len() as u32);
-        }
-        let whole = self.remove(part.client).expect("it is there");
+        let whole = self.0.remove(part.client).expect("it is there");
         Added::Whole(whole.bytes)
     }
 
@@ -75,60 +75,27 @@ impl Assemblies {
         let total_bytes = bytes.len();
         // Without its last byte it is not whole: what comes again completes it.
         bytes.truncate(total_bytes.saturating_sub(1));
-        self.remove(client);
-        self.insert(client, Assembly { request, total_bytes, bytes, used_at: now });
+        self.0.insert(now, client, request, Assembly { total_bytes, bytes });
     }
 
     /// Forgets what there is of a session's requests.
     pub fn forget(&mut self, client: u64) {
-        self.remove(client);
+        self.0.remove(client);
     }
 
     /// Forgets those that were silent for long.
     pub fn expire(&mut self, now: u64) {
-        let Self { by_client, bytes } = self;
-        by_client.retain(|_, assembly| {
-            let keep = now < assembly.used_at.saturating_add(IDLE_NS);
-            *bytes -= if keep { 0 } else { assembly.bytes.len() };
-            keep
-        });
+        self.0.expire(now);
     }
 
     /// Number of requests on their way.
     pub fn len(&self) -> usize {
-        self.by_client.len()
+        self.0.len()
     }
 
     /// Whether none is on its way.
     pub fn is_empty(&self) -> bool {
-        self.by_client.is_empty()
-    }
-
-    fn insert(&mut self, client: u64, assembly: Assembly) {
-        if self.by_client.len() >= ASSEMBLIES_MAX {
-            self.drop_idle(client);
-        }
-        self.bytes += assembly.bytes.len();
-        self.by_client.insert(client, assembly);
-    }
-
-    fn remove(&mut self, client: u64) -> Option<Assembly> {
-        let removed = self.by_client.remove(&client)?;
-        self.bytes -= removed.bytes.len();
-        Some(removed)
-    }
-
-    fn make_room(&mut self, client: u64, more: usize) {
-        while self.bytes + more > BYTES_MAX && self.by_client.len() > 1 {
-            self.drop_idle(client);
-        }
-    }
-
-    fn drop_idle(&mut self, but: u64) {
-        let others = self.by_client.iter().filter(|(client, _)| **client != but);
-        if let Some(idle) = others.min_by_key(|(_, assembly)| assembly.used_at).map(|(client, _)| *client) {
-            self.remove(idle);
-        }
+        self.len() == 0
     }
 }
 
@@ -155,7 +122,7 @@ mod tests {
         assert_eq!(assemblies.add(0, &part(1, 1, 6, 2, b"cd")), Added::Have(4));
         assert_eq!(assemblies.add(0, &part(1, 1, 6, 4, b"ef")), Added::Whole(b"abcdef".to_vec()));
         assert!(assemblies.is_empty());
-        assert_eq!(assemblies.bytes, 0);
+        assert_eq!(assemblies.0.bytes(), 0);
 
         assert_eq!(assemblies.add(0, &part(1, 1, 6, 0, b"ab")), Added::Have(2));
         assert_eq!(
@@ -163,7 +130,7 @@ mod tests {
             Added::Whole(b"xy".to_vec()),
             "takes its place"
         );
-        assert_eq!(assemblies.bytes, 0);
+        assert_eq!(assemblies.0.bytes(), 0);
     }
 
     #[test]
@@ -171,25 +138,25 @@ mod tests {
         let mut assemblies = Assemblies::default();
         assemblies.put_back(0, 1, 1, b"abcdef".to_vec());
         assert_eq!(assemblies.add(0, &part(1, 1, 6, 3, b"def")), Added::Whole(b"abcdef".to_vec()));
-        assert_eq!(assemblies.bytes, 0);
+        assert_eq!(assemblies.0.bytes(), 0);
     }
 
     #[test]
     fn the_longest_silent_makes_room_and_all_expire() {
         let mut assemblies = Assemblies::default();
-        for client in 0..ASSEMBLIES_MAX as u64 {
+        for client in 0..LIMITS.entries as u64 {
             assemblies.add(client, &part(client, 1, 4, 0, b"ab"));
         }
         // The first is heard again, so the second is the one.
         assert_eq!(assemblies.add(1000, &part(0, 1, 4, 2, b"c")), Added::Have(3));
         assemblies.add(1001, &part(1000, 1, 4, 0, b"ab"));
-        assert_eq!(assemblies.len(), ASSEMBLIES_MAX);
+        assert_eq!(assemblies.len(), LIMITS.entries);
         assert_eq!(assemblies.add(1002, &part(1, 1, 4, 2, b"c")), Added::Have(0));
         assert_eq!(assemblies.add(1002, &part(0, 1, 4, 3, b"d")), Added::Whole(b"abcd".to_vec()));
-        assemblies.expire(IDLE_NS + 10);
-        assert_eq!(assemblies.len(), ASSEMBLIES_MAX - 1 - 9, "clients 2 to 10 were heard before");
-        assemblies.expire(2 * IDLE_NS);
-        assert_eq!((assemblies.len(), assemblies.bytes), (0, 0));
+        assemblies.expire(LIMITS.idle_ns + 10);
+        assert_eq!(assemblies.len(), LIMITS.entries - 1 - 9, "clients 2 to 10 were heard before");
+        assemblies.expire(2 * LIMITS.idle_ns);
+        assert_eq!((assemblies.len(), assemblies.0.bytes()), (0, 0));
     }
 
     #[test]
@@ -201,10 +168,9 @@ mod tests {
                 let total = COMMAND_BYTES_MAX as u32;
                 assemblies.add(round, &part(client, 1, total, round as u32 * 60_000, &bytes));
             }
-            let capacity: usize = assemblies.by_client.values().map(|a| a.bytes.capacity()).sum();
-            assert!(assemblies.len() <= ASSEMBLIES_MAX && capacity <= 2 * BYTES_MAX);
-            assert!(assemblies.bytes <= BYTES_MAX);
-            assert_eq!(assemblies.bytes, assemblies.by_client.values().map(|a| a.bytes.len()).sum::<usize>());
+            let capacity: usize = assemblies.0.values().map(|a| a.bytes.capacity()).sum();
+            assert!(assemblies.len() <= LIMITS.entries && capacity <= 2 * LIMITS.bytes);
+            assert!(assemblies.0.bytes() <= LIMITS.bytes);
         }
     }
 

@@ -1,66 +1,42 @@
 //! Results of reads on their way from the leader in parts.
 
+use super::kept::{Kept, Limits, Size};
 use bytes::Bytes;
-use std::collections::VecDeque;
 
-/// Results that are kept at a time: more than a server has connections, each of which has one request.
-const RESULTS_MAX: usize = 1024;
-/// Bytes of all of them.
-const BYTES_MAX: usize = 64 << 20;
-/// How long one is kept after it was last asked for.
-const KEPT_NS: u64 = 5_000_000_000;
+/// What is kept at a time: for more sessions than a server has connections, each of which has one request.
+const LIMITS: Limits = Limits { entries: 1024, bytes: 64 << 20, idle_ns: 5_000_000_000 };
 
-#[derive(Debug)]
-struct Kept {
-    client: u64,
-    request: u64,
-    bytes: Bytes,
-    used_at: u64,
+impl Size for Bytes {
+    fn size(&self) -> usize {
+        self.len()
+    }
 }
 
-/// Results that do not fit a datagram, one a session. Bounded: the oldest makes room. Whoever asks in vain
-/// reads again, so nothing depends on them.
-#[derive(Debug, Default)]
-pub struct Results {
-    /// In the order in which they came.
-    kept: VecDeque<Kept>,
-    bytes: usize,
+/// Results that do not fit a datagram, one a session. Whoever asks in vain reads again, so nothing depends on
+/// them.
+#[derive(Debug)]
+pub struct Results(Kept<Bytes>);
+
+impl Default for Results {
+    fn default() -> Self {
+        Self(Kept::new(LIMITS))
+    }
 }
 
 impl Results {
     /// Keeps a result in place of what the session asked for before.
     pub fn keep(&mut self, now: u64, client: u64, request: u64, bytes: Bytes) {
-        if let Some(at) = self.kept.iter().position(|kept| kept.client == client) {
-            self.remove(at);
-        }
-        while !self.kept.is_empty()
-            && (self.kept.len() >= RESULTS_MAX || self.bytes + bytes.len() > BYTES_MAX)
-        {
-            self.remove(0);
-        }
-        self.bytes += bytes.len();
-        self.kept.push_back(Kept { client, request, bytes, used_at: now });
+        self.0.insert(now, client, request, bytes);
     }
 
     /// A result that is still there.
     pub fn get(&mut self, now: u64, client: u64, request: u64) -> Option<Bytes> {
-        let asked = |kept: &&mut Kept| kept.client == client && kept.request == request;
-        let kept = self.kept.iter_mut().find(asked)?;
-        kept.used_at = now;
-        Some(kept.bytes.clone())
+        self.0.get(now, client, request).cloned()
     }
 
     /// Forgets what nobody asked for lately.
     pub fn expire(&mut self, now: u64) {
-        while let Some(at) = self.kept.iter().position(|kept| now >= kept.used_at.saturating_add(KEPT_NS)) {
-            self.remove(at);
-        }
-    }
-
-    fn remove(&mut self, at: usize) {
-        if let Some(kept) = self.kept.remove(at) {
-            self.bytes -= kept.bytes.len();
-        }
+        self.0.expire(now);
     }
 }
 
@@ -80,28 +56,28 @@ mod tests {
         assert_eq!(results.get(1, 1, 1), Some(bytes(5)));
         assert_eq!(results.get(1, 1, 2), None);
         results.keep(2, 1, 2, bytes(7));
-        assert_eq!((results.get(2, 1, 1), results.bytes), (None, 13));
-        results.expire(KEPT_NS);
-        assert_eq!((results.get(2, 2, 1), results.bytes), (None, 7));
-        assert_eq!(results.get(KEPT_NS, 1, 2), Some(bytes(7)));
-        results.expire(KEPT_NS + 2);
-        assert_eq!(results.get(KEPT_NS, 1, 2), Some(bytes(7)), "it was asked for");
-        results.expire(3 * KEPT_NS);
-        assert_eq!((results.kept.len(), results.bytes), (0, 0));
+        assert_eq!((results.get(2, 1, 1), results.0.bytes()), (None, 13));
+        results.expire(LIMITS.idle_ns);
+        assert_eq!((results.get(2, 2, 1), results.0.bytes()), (None, 7));
+        assert_eq!(results.get(LIMITS.idle_ns, 1, 2), Some(bytes(7)));
+        results.expire(LIMITS.idle_ns + 2);
+        assert_eq!(results.get(LIMITS.idle_ns, 1, 2), Some(bytes(7)), "it was asked for");
+        results.expire(3 * LIMITS.idle_ns);
+        assert_eq!((results.0.len(), results.0.bytes()), (0, 0));
     }
 
     #[test]
     fn memory_is_bounded() {
         let mut results = Results::default();
-        for client in 0..2 * RESULTS_MAX as u64 {
-            results.keep(0, client, 1, bytes(1500));
+        for client in 0..2 * LIMITS.entries as u64 {
+            results.keep(client, client, 1, bytes(1500));
         }
-        assert_eq!(results.kept.len(), RESULTS_MAX);
-        assert_eq!(results.get(0, RESULTS_MAX as u64 - 1, 1), None, "the oldest made room");
+        assert_eq!(results.0.len(), LIMITS.entries);
+        assert_eq!(results.get(0, LIMITS.entries as u64 - 1, 1), None, "the oldest made room");
         for client in 0..100 {
-            results.keep(0, client, 1, bytes(1 << 20));
-            assert!(results.bytes <= BYTES_MAX);
+            results.keep(5_000 + client, client, 1, bytes(1 << 20));
+            assert!(results.0.bytes() <= LIMITS.bytes);
         }
-        assert_eq!(results.kept.len(), 64);
+        assert_eq!(results.0.len(), 64);
     }
 }

@@ -104,16 +104,21 @@ fn copies_are_identical_with_growing_pauses() {
     assert_eq!(error, RequestError::Unknown { waited_ms: 1000, sends: 5 });
 }
 
+/// To whom a request goes, the first time and while nobody answers.
+fn targets_in_silence(group: &Group, mut session: Session, start: Instant) -> Vec<usize> {
+    let mut targets = vec![session.target()];
+    for ms in [100, 200, 400, 800] {
+        assert_eq!(session.on_time(group, start + Duration::from_millis(ms)), Step::Send);
+        targets.push(session.target());
+    }
+    targets
+}
+
 #[test]
 fn silence_makes_it_try_the_others() {
     let group = group();
-    let (mut session, start) = begun(&group);
-    let mut targets = vec![session.target()];
-    for ms in [100, 200, 400, 800] {
-        assert_eq!(session.on_time(&group, start + Duration::from_millis(ms)), Step::Send);
-        targets.push(session.target());
-    }
-    assert_eq!(targets, [0, 0, 1, 1, 2]);
+    let (session, start) = begun(&group);
+    assert_eq!(targets_in_silence(&group, session, start), [0, 0, 1, 1, 2]);
 }
 
 #[test]
@@ -370,13 +375,8 @@ fn nothing_is_in_doubt_before_the_last_part_was_sent() {
 #[test]
 fn a_silent_leader_of_a_command_in_parts_is_left() {
     let group = group();
-    let (mut session, _, start) = uploading(&group, 3);
-    let mut targets = vec![session.target()];
-    for ms in [100, 200, 400, 800] {
-        assert_eq!(session.on_time(&group, start + Duration::from_millis(ms)), Step::Send);
-        targets.push(session.target());
-    }
-    assert_eq!(targets, [0, 0, 1, 1, 2]);
+    let (session, _, start) = uploading(&group, 3);
+    assert_eq!(targets_in_silence(&group, session, start), [0, 0, 1, 1, 2]);
 }
 
 #[test]
