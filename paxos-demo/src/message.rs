@@ -24,7 +24,7 @@ mod part;
 #[cfg(test)]
 mod tests;
 
-pub use part::{Have, PART_HEADER_BYTES, Part, window};
+pub use part::{Have, PART_HEADER_BYTES, Part, window, window_end};
 
 /// First byte of a client request.
 pub const TAG_CLIENT_REQUEST: u8 = 1;
@@ -128,7 +128,8 @@ struct RequestHeader {
     tag: u8,
     reserved0: u8,
     command_bytes: U16,
-    reserved1: [u8; 4],
+    attempt: U16,
+    reserved1: [u8; 2],
     client: U64,
     request: U64,
 }
@@ -141,7 +142,7 @@ struct ReplyHeader {
     leader: u8,
     reserved0: u8,
     result_bytes: U16,
-    reserved1: [u8; 2],
+    attempt: U16,
     view: U64,
     client: U64,
     request: U64,
@@ -166,6 +167,9 @@ pub struct ClientRequest<'a> {
     pub client: u64,
     /// Number within the session, from 1.
     pub request: u64,
+    /// Which copy of it this is, from 1. The answer echoes it, so that a client knows which copies were turned
+    /// down.
+    pub attempt: u16,
     /// What to execute ([`crate::state_machine::Command`]).
     pub command: &'a [u8],
 }
@@ -174,9 +178,17 @@ impl<'a> ClientRequest<'a> {
     fn parse(bytes: &'a [u8]) -> Result<Self, MessageError> {
         let what = "client request";
         let (header, command) = split::<RequestHeader>(what, bytes)?;
-        reserved(what, header.reserved0 == 0 && header.reserved1 == [0; 4])?;
+        reserved(what, header.reserved0 == 0 && header.reserved1 == [0; 2])?;
         exact(what, header.command_bytes.get(), command)?;
-        Ok(Self { client: header.client.get(), request: header.request.get(), command })
+        let (client, request) = (header.client.get(), header.request.get());
+        Ok(Self { client, request, attempt: header.attempt.get(), command })
+    }
+
+    /// Makes another copy of an encoded datagram.
+    pub fn set_attempt(datagram: &mut [u8], attempt: u16) {
+        if let Ok((header, _)) = RequestHeader::mut_from_prefix(datagram) {
+            header.attempt = attempt.into();
+        }
     }
 
     /// Appends the datagram to `out`.
@@ -185,7 +197,8 @@ impl<'a> ClientRequest<'a> {
             tag: TAG_CLIENT_REQUEST,
             reserved0: 0,
             command_bytes: length("command", self.command)?,
-            reserved1: [0; 4],
+            attempt: self.attempt.into(),
+            reserved1: [0; 2],
             client: self.client.into(),
             request: self.request.into(),
         };
@@ -243,6 +256,8 @@ pub struct ClientReply<'a> {
     pub client: u64,
     /// Request that this answers.
     pub request: u64,
+    /// If nothing was done: the copy that this is said of.
+    pub attempt: u16,
     /// Result of the command ([`crate::state_machine::Outcome`]) if `Ok`, what it is like if
     /// `Large`, else empty.
     pub result: &'a [u8],
@@ -252,7 +267,7 @@ impl<'a> ClientReply<'a> {
     fn parse(bytes: &'a [u8]) -> Result<Self, MessageError> {
         let what = "client reply";
         let (header, result) = split::<ReplyHeader>(what, bytes)?;
-        reserved(what, header.reserved0 == 0 && header.reserved1 == [0; 2])?;
+        reserved(what, header.reserved0 == 0)?;
         exact(what, header.result_bytes.get(), result)?;
         Ok(Self {
             status: ReplyStatus::from_wire(header.status)?,
@@ -260,6 +275,7 @@ impl<'a> ClientReply<'a> {
             view: View(header.view.get()),
             client: header.client.get(),
             request: header.request.get(),
+            attempt: header.attempt.get(),
             result,
         })
     }
@@ -295,7 +311,7 @@ impl<'a> ClientReply<'a> {
             leader: self.leader.0,
             reserved0: 0,
             result_bytes: length("result", self.result).expect("results are bounded by commands"),
-            reserved1: [0; 2],
+            attempt: self.attempt.into(),
             view: self.view.0.into(),
             client: self.client.into(),
             request: self.request.into(),

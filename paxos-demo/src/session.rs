@@ -14,12 +14,14 @@
 //! Reads ([`Command::is_read`]) change nothing, so none of this matters to them: they may be executed any
 //! number of times, take no number from the writes ([`READ`]), and one without an answer has not been applied.
 
+mod copies;
 mod group;
 mod transfer;
 
 use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant};
 
+use self::copies::Copies;
 use self::transfer::{Pull, Upload};
 use crate::large::RESULT_BYTES_MAX;
 use crate::message::{ClientReply, ClientRequest, Packet, ReplyStatus};
@@ -100,18 +102,13 @@ pub struct Session {
     started: Instant,
     resend_at: Instant,
     pause: Duration,
-    /// Copies sent that are whole: of a command in parts, those of its last part.
-    sends: u32,
+    copies: Copies,
     /// Sends since there was progress, whole or not.
     tries: u32,
     /// Times that it was sent on at once to somebody who was said to lead.
     redirects: u32,
     /// Something came back after the last send.
     heard: bool,
-    /// Sends that were answered with "nothing was done".
-    turned_down: u32,
-    /// The last send was: a reply that the network doubled does not count for another send.
-    answered: bool,
     reason: &'static str,
 }
 
@@ -139,12 +136,10 @@ impl Session {
             started: now,
             resend_at: now,
             pause: Duration::ZERO,
-            sends: 0,
+            copies: Copies::none(now),
             tries: 0,
             redirects: 0,
             heard: false,
-            turned_down: 0,
-            answered: false,
             reason: "no answer",
         }
     }
@@ -220,7 +215,7 @@ impl Session {
 
     /// Copies of the request under way that were sent, and of which the group may have executed one.
     pub fn sends(&self) -> u32 {
-        self.sends
+        self.copies.sent()
     }
 
     /// Begins a request: send [`Session::packets`] next.
@@ -242,29 +237,40 @@ impl Session {
         self.started = now;
         self.pause = group.retry();
         self.resend_at = now + self.pause;
-        (self.sends, self.tries, self.redirects, self.turned_down) = (0, 1, 0, 0);
+        self.copies = Copies::none(now);
+        (self.tries, self.redirects) = (1, 0);
         self.reason = "no answer";
         if command.len() <= group.part_bytes_max() {
-            let request = ClientRequest { client: self.id, request: self.request, command };
+            let request = ClientRequest { client: self.id, request: self.request, attempt: 0, command };
             group.encode_request(&request, &mut self.packet);
             self.stride = self.packet.len();
         } else {
             self.upload = Some(Upload::new(command));
             self.stride = group.datagram_bytes();
         }
-        self.write_packets(group);
+        self.write_packets(group, now);
     }
 
     /// Writes what is sent next, and counts it if it is a whole copy of the request.
-    fn write_packets(&mut self, group: &Group) {
+    fn write_packets(&mut self, group: &Group, now: Instant) {
         self.heard = false;
+        let attempt = self.copies.next_attempt();
         let whole = match &self.upload {
-            None => true,
-            Some(upload) => upload.write(group, self.id, self.request, &mut self.packet),
+            None => {
+                Group::set_attempt(&mut self.packet, attempt);
+                true
+            }
+            Some(upload) => {
+                let whole = upload.is_last_window(group);
+                let attempt = if whole { attempt } else { 0 };
+                upload.write(group, (self.id, self.request), attempt, &mut self.packet);
+                whole
+            }
         };
         // A window without the end of the command changes nothing, and is no copy that waits for an answer.
-        self.answered = !whole;
-        self.sends += u32::from(whole);
+        if whole {
+            self.copies.send(now);
+        }
     }
 
     /// Something arrived, possibly for somebody else or for an older request.
@@ -278,7 +284,7 @@ impl Session {
                     return Step::Wait(self.resend_at);
                 }
                 self.progress(group, now);
-                self.write_packets(group);
+                self.write_packets(group, now);
                 Step::Send
             }
             Packet::Part(part) if self.is_about(part.client, part.request) => {
@@ -341,7 +347,7 @@ impl Session {
                 Step::Wait(self.resend_at)
             }
             ReplyStatus::NotLeader => {
-                self.turn_down("no replica leads");
+                self.turn_down(reply.attempt, "no replica leads");
                 let leader = reply.leader.index();
                 if leader < group.members().len() && leader != self.target {
                     self.turn_to(leader);
@@ -355,7 +361,7 @@ impl Session {
                 Step::Wait(self.resend_at)
             }
             ReplyStatus::TryAgain => {
-                self.turn_down("too many requests are under way, or it is still forming");
+                self.turn_down(reply.attempt, "too many requests are under way, or it is still forming");
                 Step::Wait(self.resend_at)
             }
             ReplyStatus::BadRequest => {
@@ -364,7 +370,7 @@ impl Session {
             }
             ReplyStatus::SessionUnknown => {
                 if self.is_read() {
-                    self.turn_down("it does not know the session");
+                    self.turn_down(reply.attempt, "it does not know the session");
                     return Step::Wait(self.resend_at);
                 }
                 self.renew();
@@ -380,15 +386,13 @@ impl Session {
         }
         let waited = now.saturating_duration_since(self.started);
         if waited >= group.timeout() {
-            // Turned down as often as sent: no copy is left that could still be applied. (A copy that the
-            // network made would belong to a session that has ended.)
-            let nothing_was_done = self.turned_down >= self.sends || self.is_read();
+            let nothing_was_done = self.is_read() || self.copies.is_settled(now, group.linger());
             let error = if nothing_was_done {
                 RequestError::TryAgain { reason: self.reason }
             } else {
-                RequestError::Unknown { waited_ms: waited.as_millis() as u64, sends: self.sends }
+                RequestError::Unknown { waited_ms: waited.as_millis() as u64, sends: self.sends() }
             };
-            if self.turned_down < self.sends {
+            if self.copies.is_open() {
                 // A client without time for a second copy would ask a dead replica for ever.
                 self.target = (self.target + 1) % group.members().len();
             }
@@ -407,9 +411,15 @@ impl Session {
             return Step::Send;
         }
         self.pull = None;
+        let deadline = self.deadline(group);
+        if now + group.linger() > deadline && !self.copies.is_open() && !self.is_read() {
+            // Too late for another copy to be settled by then.
+            self.resend_at = deadline;
+            return Step::Wait(self.resend_at);
+        }
         // Silence: the believed leader may be gone. Every other copy goes elsewhere, and whoever gets it
         // says who leads; a member that is merely slow is not left at once.
-        if (self.turned_down < self.sends || !self.heard) && self.tries.is_multiple_of(2) {
+        if (self.copies.is_open() || !self.heard) && self.tries.is_multiple_of(2) {
             self.turn_to((self.target + 1) % group.members().len());
         }
         self.send(group, now)
@@ -428,12 +438,9 @@ impl Session {
         }
     }
 
-    fn turn_down(&mut self, reason: &'static str) {
+    fn turn_down(&mut self, attempt: u16, reason: &'static str) {
         self.heard = true;
-        if !self.answered {
-            self.answered = true;
-            self.turned_down += 1;
-        }
+        self.copies.turned_down(attempt);
         self.reason = reason;
     }
 
@@ -442,7 +449,7 @@ impl Session {
         if let Some(upload) = &mut self.upload {
             upload.resume();
         }
-        self.write_packets(group);
+        self.write_packets(group, now);
         self.resend_at = (now + self.pause).min(self.deadline(group)).max(now);
         self.pause = (self.pause * 2).min(group.retry() * 8);
         Step::Send

@@ -105,7 +105,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn part(client: u64, request: u64, total_bytes: u32, offset: u32, bytes: &[u8]) -> Part<'_> {
-        Part { client, request, total_bytes, offset, asks: true, bytes }
+        Part { client, request, attempt: 1, total_bytes, offset, asks: true, bytes }
     }
 
     #[test]

@@ -17,7 +17,8 @@ struct PartHeader {
     bytes: U16,
     total_bytes: U32,
     offset: U32,
-    reserved: [u8; 4],
+    attempt: U16,
+    reserved: [u8; 2],
     client: U64,
     request: U64,
 }
@@ -39,6 +40,8 @@ pub struct Part<'a> {
     pub client: u64,
     /// Number within the session.
     pub request: u64,
+    /// As in [`super::ClientRequest`]; 0 for a result, and where the end of the command is not in the window.
+    pub attempt: u16,
     /// Length of the whole.
     pub total_bytes: u32,
     /// Where this begins in it.
@@ -53,7 +56,7 @@ impl<'a> Part<'a> {
     pub(super) fn parse(datagram: &'a [u8]) -> Result<Self, MessageError> {
         let what = "part";
         let (header, bytes) = split::<PartHeader>(what, datagram)?;
-        reserved(what, header.asks <= 1 && header.reserved == [0; 4])?;
+        reserved(what, header.asks <= 1 && header.reserved == [0; 2])?;
         exact(what, header.bytes.get(), bytes)?;
         let (total_bytes, offset) = (header.total_bytes.get(), header.offset.get());
         let within = !bytes.is_empty() && u64::from(offset) + bytes.len() as u64 <= u64::from(total_bytes);
@@ -61,7 +64,8 @@ impl<'a> Part<'a> {
             return Err(MessageError::Beyond { offset, total_bytes });
         }
         let (client, request) = (header.client.get(), header.request.get());
-        Ok(Self { client, request, total_bytes, offset, asks: header.asks == 1, bytes })
+        let (attempt, asks) = (header.attempt.get(), header.asks == 1);
+        Ok(Self { client, request, attempt, total_bytes, offset, asks, bytes })
     }
 
     /// Appends the datagram to `out`.
@@ -75,7 +79,8 @@ impl<'a> Part<'a> {
             bytes: length("part", self.bytes).expect("parts are short"),
             total_bytes: self.total_bytes.into(),
             offset: self.offset.into(),
-            reserved: [0; 4],
+            attempt: self.attempt.into(),
+            reserved: [0; 2],
             client: self.client.into(),
             request: self.request.into(),
         };
@@ -84,21 +89,28 @@ impl<'a> Part<'a> {
     }
 }
 
+/// Where a window that begins at `offset` ends.
+pub fn window_end(whole_bytes: usize, offset: usize, payload_bytes_max: usize) -> usize {
+    whole_bytes.min(offset + (payload_bytes_max - PART_HEADER_BYTES) * crate::large::WINDOW_PARTS)
+}
+
 /// The parts of `whole` from `offset` on, as many as make a window, where a datagram holds
 /// `payload_bytes_max`.
 pub fn window<'a>(
     client: u64,
     request: u64,
+    attempt: u16,
     whole: &'a [u8],
     offset: usize,
     payload_bytes_max: usize,
 ) -> impl Iterator<Item = Part<'a>> {
     let piece = payload_bytes_max - PART_HEADER_BYTES;
-    let end = whole.len().min(offset + piece * crate::large::WINDOW_PARTS);
+    let end = window_end(whole.len(), offset, payload_bytes_max);
     whole[offset.min(end)..end].chunks(piece).enumerate().map(move |(index, bytes)| {
         let offset = offset + index * piece;
         let asks = offset + bytes.len() == end;
-        Part { client, request, total_bytes: whole.len() as u32, offset: offset as u32, asks, bytes }
+        let total_bytes = whole.len() as u32;
+        Part { client, request, attempt, total_bytes, offset: offset as u32, asks, bytes }
     })
 }
 
@@ -146,7 +158,15 @@ mod tests {
     #[test]
     fn parts_are_within_their_whole() {
         let mut bytes = Vec::new();
-        let part = Part { client: 1, request: 2, total_bytes: 10, offset: 7, asks: true, bytes: b"abc" };
+        let part = Part {
+            client: 1,
+            request: 2,
+            attempt: 0x0304,
+            total_bytes: 10,
+            offset: 7,
+            asks: true,
+            bytes: b"abc",
+        };
         part.encode(&mut bytes);
         assert_eq!(Packet::parse(&bytes), Ok(Packet::Part(part)));
         let bent = |at: usize, value: u8| {
@@ -155,7 +175,7 @@ mod tests {
             Packet::parse(&bytes).map(|_| ()).unwrap_err()
         };
         assert_eq!(bent(1, 2), MessageError::Reserved("part"));
-        assert_eq!(bent(12, 1), MessageError::Reserved("part"));
+        assert_eq!(bent(14, 1), MessageError::Reserved("part"));
         assert_eq!(bent(2, 4), MessageError::Length { what: "part", declared: 4, actual: 3 });
         assert_eq!(bent(8, 8), MessageError::Beyond { offset: 8, total_bytes: 10 });
         assert!(matches!(bent(11, 0xff), MessageError::Beyond { .. }));
@@ -183,7 +203,7 @@ mod tests {
             let whole: Vec<u8> = (0..length).map(|i| i as u8).collect();
             let mut joined = Vec::new();
             while joined.len() < length {
-                let parts: Vec<_> = window(1, 2, &whole, joined.len(), payload).collect();
+                let parts: Vec<_> = window(1, 2, 1, &whole, joined.len(), payload).collect();
                 prop_assert!((1..=WINDOW_PARTS).contains(&parts.len()));
                 for (index, part) in parts.iter().enumerate() {
                     let mut bytes = Vec::new();

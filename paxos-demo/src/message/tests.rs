@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 const REQUEST: ClientRequest<'_> =
-    ClientRequest { client: 0x0102_0304_0506_0708, request: 9, command: b"xyz" };
+    ClientRequest { client: 0x0102_0304_0506_0708, request: 9, attempt: 0x0a0b, command: b"xyz" };
 
 fn encoded(request: &ClientRequest<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -13,7 +13,7 @@ fn encoded(request: &ClientRequest<'_>) -> Vec<u8> {
 #[test]
 fn request_layout_is_the_documented_one() {
     let bytes = encoded(&REQUEST);
-    assert_eq!(bytes[..8], [1, 0, 3, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes[..8], [1, 0, 3, 0, 0x0b, 0x0a, 0, 0]);
     assert_eq!(bytes[8..16], [8, 7, 6, 5, 4, 3, 2, 1]);
     assert_eq!(bytes[16..24], [9, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(&bytes[24..], b"xyz");
@@ -35,7 +35,7 @@ fn every_flaw_has_its_own_error() {
     let mut longer = bytes.clone();
     longer.push(0);
     assert_eq!(Packet::parse(&longer), Err(MessageError::Length { what, declared: 3, actual: 4 }));
-    for index in [1, 4, 7] {
+    for index in [1, 6, 7] {
         let mut odd = bytes.clone();
         odd[index] = 1;
         assert_eq!(Packet::parse(&odd), Err(MessageError::Reserved(what)));
@@ -48,6 +48,7 @@ fn every_flaw_has_its_own_error() {
         view: View(7),
         client: 1,
         request: 2,
+        attempt: 0,
         result: b"",
     }
     .encode(&mut reply);
@@ -58,7 +59,7 @@ fn every_flaw_has_its_own_error() {
 #[test]
 fn a_command_too_long_for_its_length_field_is_refused() {
     let command = vec![0; 70_000];
-    let request = ClientRequest { client: 1, request: 1, command: &command };
+    let request = ClientRequest { client: 1, request: 1, attempt: 1, command: &command };
     let refused = request.encode(&mut Vec::new());
     assert_eq!(refused, Err(MessageError::TooLong { what: "command", bytes: 70_000 }));
 }
@@ -82,13 +83,16 @@ proptest! {
         client: u64, request: u64, view: u64, leader: u8, status in 0u8..5,
         body in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
-        let asked = ClientRequest { client, request, command: &body };
+        let asked = ClientRequest { client, request, attempt: 3, command: &body };
         let bytes = encoded(&asked);
         prop_assert_eq!(Packet::parse(&bytes), Ok(Packet::Request(asked)));
+        let mut copy = bytes.clone();
+        ClientRequest::set_attempt(&mut copy, 4);
+        prop_assert_eq!(Packet::parse(&copy), Ok(Packet::Request(ClientRequest { attempt: 4, ..asked })));
 
         let status = ReplyStatus::from_wire(status).unwrap();
         let answer = ClientReply {
-            status, leader: ReplicaId(leader), view: View(view), client, request, result: &body,
+            status, leader: ReplicaId(leader), view: View(view), client, request, attempt: 0x0102, result: &body,
         };
         let mut bytes = Vec::new();
         answer.encode(&mut bytes);

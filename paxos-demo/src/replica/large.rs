@@ -13,8 +13,8 @@ impl Replica {
     /// other request.
     pub fn on_part(&mut self, now: u64, from: SocketAddr, part: Part<'_>) {
         self.advance(now);
-        let Part { client, request: number, total_bytes, asks, .. } = part;
-        let request = ClientRequest { client, request: number, command: &[] };
+        let Part { client, request: number, attempt, total_bytes, asks, .. } = part;
+        let request = ClientRequest { client, request: number, attempt, command: &[] };
         if !self.is_leading() {
             if asks {
                 self.counters.requests += 1;
@@ -57,13 +57,13 @@ impl Replica {
     pub fn on_have(&mut self, now: u64, from: SocketAddr, have: Have) {
         self.advance(now);
         let Have { client, request: number, have } = have;
-        let request = ClientRequest { client, request: number, command: &[] };
+        let request = ClientRequest { client, request: number, attempt: 0, command: &[] };
         let Role::Leader(leader) = &mut self.role else { return self.turn_down(from, request) };
         let Some(result) = leader.results.get(self.now, client, number) else {
             // Gone: the client reads again.
             return self.answer(from, request, ReplyStatus::TryAgain);
         };
-        for part in window(client, number, &result, have as usize, self.config.payload_bytes_max) {
+        for part in window(client, number, 0, &result, have as usize, self.config.payload_bytes_max) {
             let bytes_max = PART_HEADER_BYTES + part.bytes.len();
             self.outbox.message(from, bytes_max, |out| part.encode(out));
         }

@@ -151,7 +151,7 @@ impl Replica {
 
     /// A request arrived at the leader, and all of it is there. Whether the same is to be tried again later.
     pub(super) fn lead_request(&mut self, from: SocketAddr, request: ClientRequest<'_>) -> bool {
-        let ClientRequest { client, request: number, command } = request;
+        let ClientRequest { client, request: number, command, .. } = request;
         // Client 0 is the leader's own (no-ops).
         let fits = number != 0 && client != 0 && command.len() <= self.config.command_bytes_max();
         match Command::parse(command) {
@@ -218,7 +218,9 @@ impl Replica {
                     self.counters.requests_cached += 1;
                     let (status, leader, view) = (ReplyStatus::Ok, self.config.me, self.view);
                     let result = fitting(result, self.config.part_bytes_max());
-                    let reply = ClientReply { status, leader, view, client, request: number, result };
+                    let ClientRequest { attempt, .. } = request;
+                    let reply =
+                        ClientReply { status, leader, view, client, request: number, attempt, result };
                     self.outbox.reply(from, &reply);
                 }
             },
@@ -326,8 +328,8 @@ impl Replica {
     }
 
     pub(super) fn answer(&mut self, to: SocketAddr, request: ClientRequest<'_>, status: ReplyStatus) {
-        let ClientRequest { client, request, .. } = request;
+        let ClientRequest { client, request, attempt, .. } = request;
         let (leader, view) = (self.leader(), self.view);
-        self.outbox.reply(to, &ClientReply { status, leader, view, client, request, result: &[] });
+        self.outbox.reply(to, &ClientReply { status, leader, view, client, request, attempt, result: &[] });
     }
 }

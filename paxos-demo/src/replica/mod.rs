@@ -351,6 +351,7 @@ impl Replica {
                         view: self.view,
                         client: entry.client,
                         request: entry.request,
+                        attempt: 0,
                         result: fitting(result, self.config.part_bytes_max()),
                     };
                     self.outbox.reply(to, &reply);

@@ -75,7 +75,8 @@ impl Replica {
             };
             let (leader, view) = (self.config.me, self.view);
             let Read { client, request, .. } = read;
-            self.outbox.reply(read.to, &ClientReply { status, leader, view, client, request, result });
+            let reply = ClientReply { status, leader, view, client, request, attempt: 0, result };
+            self.outbox.reply(read.to, &reply);
         }
     }
 }

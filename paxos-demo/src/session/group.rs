@@ -76,6 +76,11 @@ impl Group {
         self.retry
     }
 
+    /// How long a datagram that the network doubled may be on its way.
+    pub(super) fn linger(&self) -> Duration {
+        self.retry
+    }
+
     /// Longest command.
     pub fn command_bytes_max(&self) -> usize {
         self.command_bytes_max
@@ -113,17 +118,18 @@ impl Group {
         HEADER_BYTES + self.payload_bytes_max
     }
 
-    /// Writes the datagrams of a window of parts into `out`, back to back. Whether the last part of the command
-    /// is among them.
-    pub(super) fn encode_window(&self, request: &ClientRequest<'_>, from: usize, out: &mut Vec<u8>) -> bool {
-        let ClientRequest { client, request, command } = *request;
+    /// Whether the end of a command is in the window that begins at `from`.
+    pub(super) fn is_last_window(&self, command: &[u8], from: usize) -> bool {
+        message::window_end(command.len(), from, self.payload_bytes_max) == command.len()
+    }
+
+    /// Writes the datagrams of a window of parts into `out`, back to back.
+    pub(super) fn encode_window(&self, request: &ClientRequest<'_>, from: usize, out: &mut Vec<u8>) {
+        let ClientRequest { client, request, attempt, command } = *request;
         out.clear();
-        let mut end = from;
-        for part in message::window(client, request, command, from, self.payload_bytes_max) {
-            end = part.offset as usize + part.bytes.len();
+        for part in message::window(client, request, attempt, command, from, self.payload_bytes_max) {
             self.append(out, |out| part.encode(out));
         }
-        end == command.len()
     }
 
     /// Writes the datagram that asks for more of a result into `out`.
@@ -136,6 +142,11 @@ impl Group {
         self.encode(out, |out| {
             request.encode(out).expect("a checked command is shorter than 64 KiB");
         });
+    }
+
+    /// Makes another copy of a request's datagram.
+    pub(super) fn set_attempt(datagram: &mut [u8], attempt: u16) {
+        ClientRequest::set_attempt(&mut datagram[HEADER_BYTES..], attempt);
     }
 
     /// Writes a status request's datagram into `out`.

@@ -1,8 +1,11 @@
 use super::*;
 use crate::config::ClusterConfig;
 use crate::message::{Have, Part};
+use electrode::abi::HEADER_BYTES;
 use electrode::types::{ReplicaId, View};
 use std::net::SocketAddr;
+
+mod large;
 
 const RETRY: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_millis(1000);
@@ -16,6 +19,20 @@ fn group() -> Group {
 }
 
 /// The one datagram that is to be sent.
+fn attempt(datagram: &[u8]) -> u16 {
+    match Packet::parse(&datagram[HEADER_BYTES..]) {
+        Ok(Packet::Request(request)) => request.attempt,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The copy that would be sent now, as the first one was.
+fn as_first(session: &Session) -> Vec<u8> {
+    let mut copy = packet(session).to_vec();
+    Group::set_attempt(&mut copy, 1);
+    copy
+}
+
 fn packet(session: &Session) -> &[u8] {
     let mut packets = session.packets();
     let first = packets.next().unwrap();
@@ -37,6 +54,7 @@ fn answer(session: &Session, request: u64, status: ReplyStatus, leader: u8) -> C
         view: View(0),
         client: session.id(),
         request,
+        attempt: session.sends() as u16,
         result: b"result",
     }
 }
@@ -79,10 +97,11 @@ fn only_the_answer_to_this_request_of_this_session_counts() {
 }
 
 #[test]
-fn copies_are_identical_with_growing_pauses() {
+fn copies_differ_in_their_attempt_alone_and_pauses_grow() {
     let group = group();
     let (mut session, start) = begun(&group);
     let first = packet(&session).to_vec();
+    assert_eq!(attempt(&first), 1);
     let mut sent_at = vec![];
     let mut now = start;
     let error = loop {
@@ -92,8 +111,9 @@ fn copies_are_identical_with_growing_pauses() {
                 now = until;
             }
             Step::Send => {
-                assert_eq!(packet(&session), first);
                 sent_at.push((now - start).as_millis());
+                assert_eq!(attempt(packet(&session)), sent_at.len() as u16 + 1);
+                assert_eq!(as_first(&session), first);
             }
             Step::Failed(error) => break error,
             Step::Done => panic!("nobody answered"),
@@ -179,6 +199,48 @@ fn try_again_promises_that_nothing_was_applied() {
         // One copy without an answer may have been applied.
         let (_, error) = give_up(status, &[2]);
         assert!(matches!(error, RequestError::Unknown { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_doubled_refusal_says_nothing_of_the_next_copy() {
+    let group = group();
+    let (mut session, start) = begun(&group);
+    let refusal = answer(&session, 1, ReplyStatus::NotLeader, 1);
+    assert_eq!(session.on_reply(&group, &refusal, start), Step::Send);
+    // Member 1 takes the second copy and dies, and the first member's answer comes once more.
+    session.on_reply(&group, &refusal, start);
+    let error = loop {
+        match session.on_time(&group, session.resend_at()) {
+            Step::Failed(error) => break error,
+            Step::Send => {
+                let refusal = answer(&session, 1, ReplyStatus::TryAgain, 0);
+                session.on_reply(&group, &refusal, session.resend_at());
+            }
+            _ => {}
+        }
+    };
+    assert!(matches!(error, RequestError::Unknown { .. }), "{error}");
+}
+
+#[test]
+fn the_last_copy_is_given_time_to_be_settled() {
+    let group = group();
+    let (mut session, start) = begun(&group);
+    let mut last_sent = start;
+    loop {
+        let refusal = answer(&session, 1, ReplyStatus::TryAgain, 0);
+        session.on_reply(&group, &refusal, session.resend_at());
+        let now = session.resend_at();
+        match session.on_time(&group, now) {
+            Step::Failed(error) => {
+                assert!(matches!(error, RequestError::TryAgain { .. }), "{error}");
+                assert!(now - last_sent >= RETRY);
+                return;
+            }
+            Step::Send => last_sent = now,
+            _ => {}
+        }
     }
 }
 
@@ -272,175 +334,4 @@ fn whoever_gives_up_in_silence_asks_another_member_next() {
         assert_eq!(session.target(), target);
         session.begin(&group, b"command", now);
     }
-}
-
-/// A session with a command in parts under way, and that command.
-fn uploading(group: &Group, windows: usize) -> (Session, Vec<u8>, Instant) {
-    let command: Vec<u8> = (0..windows * 16 * 1300).map(|i| i as u8).collect();
-    let mut session = Session::new(0);
-    let now = Instant::now();
-    session.begin(group, &command, now);
-    (session, command, now)
-}
-
-/// Where the parts that are to be sent begin, and whether the last of them ends the command.
-fn window(group: &Group, session: &Session, command: &[u8]) -> (usize, bool) {
-    let parts: Vec<Part<'_>> = session
-        .packets()
-        .map(|packet| match group.parse(packet) {
-            Some(Packet::Part(part)) => part,
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    for (index, part) in parts.iter().enumerate() {
-        let offset = part.offset as usize;
-        assert_eq!(&command[offset..offset + part.bytes.len()], part.bytes);
-        assert_eq!(part.asks, index + 1 == parts.len());
-    }
-    let last = parts.last().unwrap();
-    (parts[0].offset as usize, last.offset as usize + last.bytes.len() == command.len())
-}
-
-fn have(session: &Session, have: usize) -> Packet<'static> {
-    Packet::Have(Have { client: session.id(), request: session.request(), have: have as u32 })
-}
-
-#[test]
-fn a_window_follows_the_answer_to_the_one_before() {
-    let group = group();
-    let (mut session, command, now) = uploading(&group, 3);
-    assert_eq!(window(&group, &session, &command), (0, false));
-    assert_eq!(session.sends(), 0, "nothing that could be applied");
-    let waits = Step::Wait(session.resend_at());
-    assert_eq!(session.on_packet(&group, &have(&session, 5000), now), Step::Send, "some of it was lost");
-    assert_eq!(window(&group, &session, &command), (5000, false));
-    for echo in [5000, 0, 4999, command.len(), usize::MAX] {
-        assert_eq!(session.on_packet(&group, &have(&session, echo), now), waits, "{echo}");
-    }
-    let stranger = Packet::Have(Have { client: session.id() ^ 1, request: 1, have: 6000 });
-    assert_eq!(session.on_packet(&group, &stranger, now), waits);
-    // Silence: the same again, and now the leader may say that it lost what it had.
-    assert_eq!(session.on_time(&group, now + RETRY), Step::Send);
-    assert_eq!(window(&group, &session, &command), (5000, false));
-    assert_eq!(session.on_packet(&group, &have(&session, 100), now + RETRY), Step::Send);
-    assert_eq!(window(&group, &session, &command), (100, false));
-    // Another leader has nothing of it.
-    assert_eq!(session.on_reply(&group, &answer(&session, 1, ReplyStatus::NotLeader, 2), now), Step::Send);
-    assert_eq!((session.target(), window(&group, &session, &command)), (2, (0, false)));
-    let end = command.len() - 10_000;
-    assert_eq!(session.on_packet(&group, &have(&session, end), now), Step::Send);
-    assert_eq!((session.sends(), window(&group, &session, &command)), (1, (end, true)));
-    assert_eq!(session.on_reply(&group, &answer(&session, 1, ReplyStatus::Ok, 2), now), Step::Done);
-}
-
-/// Gives up at the end; what was answered before is told by `answers`.
-fn fate(answers: impl Fn(&Group, &mut Session, &[u8], Instant)) -> RequestError {
-    let group = group();
-    let (mut session, command, now) = uploading(&group, 2);
-    answers(&group, &mut session, &command, now);
-    let Step::Failed(error) = session.on_time(&group, now + TIMEOUT) else { panic!("gives up") };
-    error
-}
-
-#[test]
-fn nothing_is_in_doubt_before_the_last_part_was_sent() {
-    let try_again = |error| matches!(error, RequestError::TryAgain { .. });
-    let end = |group: &Group, session: &mut Session, command: &[u8], now| {
-        assert_eq!(session.on_packet(group, &have(session, command.len() - 1), now), Step::Send);
-    };
-    let turned_down = |group: &Group, session: &mut Session, now| {
-        session.on_reply(group, &answer(session, 1, ReplyStatus::TryAgain, 0), now);
-    };
-    assert!(try_again(fate(|_, _, _, _| {})));
-    assert!(!try_again(fate(end)));
-    assert!(try_again(fate(|group, session, command, now| {
-        end(group, session, command, now);
-        turned_down(group, session, now);
-    })));
-    // What was said to a later window says nothing about the copy before it.
-    assert!(!try_again(fate(|group, session, command, now| {
-        end(group, session, command, now);
-        for n in [1, 3] {
-            assert_eq!(session.on_time(group, now + n * RETRY), Step::Send);
-        }
-        assert_eq!((session.target(), session.sends()), (1, 2));
-        assert_eq!(window(group, session, command), (0, false));
-        turned_down(group, session, now);
-        assert_eq!(session.on_time(group, now + 5 * RETRY), Step::Send);
-        assert_eq!((session.sends(), window(group, session, command)), (2, (0, false)));
-        turned_down(group, session, now);
-    })));
-}
-
-#[test]
-fn a_silent_leader_of_a_command_in_parts_is_left() {
-    let group = group();
-    let (session, _, start) = uploading(&group, 3);
-    assert_eq!(targets_in_silence(&group, session, start), [0, 0, 1, 1, 2]);
-}
-
-#[test]
-fn a_long_result_is_pulled_and_never_torn() {
-    let group = group();
-    let mut session = Session::new(0);
-    let now = Instant::now();
-    let mut get = Vec::new();
-    Command::Get { key: b"k" }.encode(&mut get).unwrap();
-    session.begin(&group, &get, now);
-    let request = packet(&session).to_vec();
-    let result: Vec<u8> = (0..5000).map(|i| i as u8).collect();
-    let large = |session: &Session, of: &[u8]| {
-        let description = ClientReply::describe_large(of).to_vec();
-        (session.id(), session.request(), description)
-    };
-    let announce = |session: &mut Session, of: &[u8]| {
-        let (client, request, description) = large(session, of);
-        let (status, leader, view) = (ReplyStatus::Large, ReplicaId(0), View(0));
-        session.on_reply(
-            &group,
-            &ClientReply { status, leader, view, client, request, result: &description },
-            now,
-        )
-    };
-    let asks = |session: &Session| match group.parse(packet(session)) {
-        Some(Packet::Have(have)) => have.have as usize,
-        other => panic!("{other:?}"),
-    };
-    let send = |session: &mut Session, whole: &[u8], from: usize, to: usize, asks: bool| {
-        let (client, request) = (session.id(), session.request());
-        let (total_bytes, offset) = (whole.len() as u32, from as u32);
-        let part = Packet::Part(Part { client, request, total_bytes, offset, asks, bytes: &whole[from..to] });
-        let step = session.on_packet(&group, &part, now);
-        let done = (step == Step::Done).then(|| session.take_result(&part));
-        (step, done)
-    };
-    assert_eq!(
-        (announce(&mut session, &result), asks(&session), session.pull_bytes()),
-        (Step::Send, 0, Some(5000))
-    );
-    let waits = Step::Wait(session.resend_at());
-    assert_eq!(announce(&mut session, &result), waits, "known");
-    assert_eq!(send(&mut session, &result, 0, 1000, false).0, waits);
-    assert_eq!(send(&mut session, &result, 2000, 3000, true).0, Step::Send, "one was lost");
-    assert_eq!(asks(&session), 1000);
-    // The question was lost, and asked again once; then the session reads again.
-    let later = now + RETRY;
-    assert_eq!((session.on_time(&group, later), asks(&session)), (Step::Send, 1000));
-    assert_eq!(session.on_time(&group, later + RETRY), Step::Send);
-    assert_eq!(packet(&session), request);
-    // Parts of two results of one length.
-    let other = vec![7; 5000];
-    assert_eq!(announce(&mut session, &result), Step::Send);
-    assert_eq!(send(&mut session, &result, 0, 2500, false).0, Step::Wait(session.resend_at()));
-    assert_eq!(send(&mut session, &other, 2500, 5000, true).0, Step::Wait(session.resend_at()));
-    assert_eq!(packet(&session), request);
-    // The leader does not have it any more.
-    assert_eq!(announce(&mut session, &result), Step::Send);
-    session.on_reply(&group, &answer(&session, READ | 1, ReplyStatus::TryAgain, 0), now);
-    assert_eq!(packet(&session), request);
-
-    assert_eq!(announce(&mut session, &result), Step::Send);
-    assert_eq!(send(&mut session, &result, 0, 2500, true).0, Step::Send);
-    assert_eq!(send(&mut session, &result, 2500, 5000, true), (Step::Done, Some(result.clone())));
-    assert!(!session.is_busy());
 }

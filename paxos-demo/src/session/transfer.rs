@@ -19,10 +19,16 @@ impl Upload {
         Self { command: command.to_vec(), base: 0, resumed: false }
     }
 
-    /// Writes the datagrams of the next window; whether the end of the command is among them.
-    pub(super) fn write(&self, group: &Group, client: u64, request: u64, out: &mut Vec<u8>) -> bool {
-        let request = ClientRequest { client, request, command: &self.command };
-        group.encode_window(&request, self.base, out)
+    /// Whether the end of the command is in the next window.
+    pub(super) fn is_last_window(&self, group: &Group) -> bool {
+        group.is_last_window(&self.command, self.base)
+    }
+
+    /// Writes the datagrams of the next window.
+    pub(super) fn write(&self, group: &Group, id: (u64, u64), attempt: u16, out: &mut Vec<u8>) {
+        let (client, request) = id;
+        let request = ClientRequest { client, request, attempt, command: &self.command };
+        group.encode_window(&request, self.base, out);
     }
 
     /// The leader has so much: whether the window that begins there is to be sent. One that says the same

@@ -70,6 +70,7 @@ impl FakeReplica {
                     view: View(0),
                     client: request.client,
                     request: request.request,
+                    attempt: request.attempt,
                     result: &result,
                 };
                 let mut datagram = origin

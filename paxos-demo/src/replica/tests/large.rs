@@ -12,7 +12,7 @@ fn command() -> Vec<u8> {
 
 /// A client sends one window of its command.
 fn send(replica: &mut Replica, client: u64, request: u64, command: &[u8], from: usize) -> Vec<Action> {
-    for part in window(client, request, command, from, 400) {
+    for part in window(client, request, 1, command, from, 400) {
         replica.on_part(0, address(client as u16), part);
     }
     drain(replica)
@@ -112,6 +112,7 @@ fn parts_that_cannot_be_are_turned_away() {
     let part = |total_bytes, offset, bytes: &'static [u8], asks| Part {
         client: 1,
         request: 1,
+        attempt: 1,
         total_bytes,
         offset,
         asks,

@@ -82,7 +82,7 @@ fn every_kind_of_repetition_has_its_answer() {
     assert_eq!(prepares(&drain(&mut replica)), [(1, 1)]);
 
     // In flight: nothing happens, but the reply goes to where the client is now.
-    let again = ClientRequest { client: 1, request: 1, command: &set("a") };
+    let again = ClientRequest { client: 1, request: 1, attempt: 2, command: &set("a") };
     replica.on_request(0, address(99), again);
     assert_eq!(drain(&mut replica), []);
     replica.on_quorum(0, op(1));
@@ -143,7 +143,11 @@ fn nonsense_is_refused_before_it_gets_an_op() {
 #[test]
 fn others_are_told_who_leads() {
     let mut replica = following(3);
-    replica.on_request(0, address(5), ClientRequest { client: 5, request: 1, command: &set("v") });
+    replica.on_request(
+        0,
+        address(5),
+        ClientRequest { client: 5, request: 1, attempt: 1, command: &set("v") },
+    );
     let [Action::Reply { bytes, .. }] = &drain(&mut replica)[..] else { panic!() };
     let Ok(Packet::Reply(reply)) = Packet::parse(bytes) else { panic!() };
     assert_eq!((reply.status, reply.leader, reply.request), (ReplyStatus::NotLeader, id(0), 1));

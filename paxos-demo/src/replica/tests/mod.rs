@@ -99,7 +99,8 @@ fn get() -> Vec<u8> {
 
 /// A client (its address has its number as port) sends a request.
 fn ask(replica: &mut Replica, now: u64, client: u64, request: u64, command: &[u8]) {
-    replica.on_request(now, address(client as u16), ClientRequest { client, request, command });
+    let request = ClientRequest { client, request, attempt: 1, command };
+    replica.on_request(now, address(client as u16), request);
 }
 
 /// The payload of one Prepare.

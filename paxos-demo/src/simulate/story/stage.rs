@@ -270,7 +270,7 @@ impl World {
         let stage = self.stage();
         let Asked { addr, client, command, .. } = stage.asked(name);
         let (addr, mut packet) = (*addr, Vec::new());
-        let request = ClientRequest { client: *client, request: 1, command };
+        let request = ClientRequest { client: *client, request: 1, attempt: 1, command };
         stage.group.encode_request(&request, &mut packet);
         let frame = build(addr, self.nodes[to].addr, &packet);
         let at = self.now + TRAVEL_NS;
