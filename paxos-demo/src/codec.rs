@@ -69,6 +69,7 @@ mod tests {
             PeerMessage::Stable { view: View(1), op: OpNumber(300) },
             PeerMessage::Suspect { view: View(u64::MAX) },
             PeerMessage::StartViewChange { view: View(7) },
+            PeerMessage::Fetching { view: View(7) },
             PeerMessage::DoViewChange {
                 view: View(7),
                 vote: Vote { last_normal_view: View(6), last_op: OpNumber(u64::MAX), commit: OpNumber(3) },

@@ -10,6 +10,7 @@
 //! | Suspect | follower, any | the leader is silent; a quorum of these starts a view change |
 //! | StartViewChange | any, any | "I left for this view" (VR section 4.2) |
 //! | DoViewChange | any, new leader | the vote: what I hold |
+//! | Fetching | new leader, any | a quorum voted, and the log is on its way to the leader |
 //! | StartView | leader, any | the view has begun with this log |
 //! | AskStartView | any, leader | "your view is news to me" |
 //! | Recovery, RecoveryResponse | restarted, any; back | VR section 4.3, D4 |
@@ -63,7 +64,7 @@ pub enum PeerMessage {
     Stable {
         /// View of the leader.
         view: View,
-        /// Nobody will ever ask for this op or an earlier one.
+        /// A member that asks for this op or an earlier one has lost its log, and gets a snapshot.
         op: OpNumber,
     },
     /// "The leader of this view has been silent for too long." No promise is given with it.
@@ -82,6 +83,11 @@ pub enum PeerMessage {
         view: View,
         /// What is held.
         vote: Vote,
+    },
+    /// "A quorum voted for this view, and its log is on its way here: wait."
+    Fetching {
+        /// The view, which the sender is to lead.
+        view: View,
     },
     /// "The view has begun; this is its log."
     StartView {
@@ -161,7 +167,7 @@ pub enum PeerMessage {
         view: View,
         /// Last op of the snapshot.
         op: OpNumber,
-        /// Its length.
+        /// Its length. 0: it is not encoded yet.
         total_bytes: u64,
         /// Where these bytes belong.
         offset: u64,

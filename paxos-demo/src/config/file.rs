@@ -245,6 +245,13 @@ fn check_timeouts(timeouts: &Timeouts) -> Result<(), String> {
             timeouts.leader_timeout_ms, timeouts.heartbeat_interval_ms
         ));
     }
+    if timeouts.leader_timeout_ms <= timeouts.resend_timeout_ms {
+        return Err(format!(
+            "leader_timeout_ms = {} is not more than resend_timeout_ms = {}: a lost packet would end a view before it \
+             is sent again",
+            timeouts.leader_timeout_ms, timeouts.resend_timeout_ms
+        ));
+    }
     if timeouts.client_retry_ms > timeouts.request_timeout_ms {
         return Err(format!(
             "client_retry_ms = {} exceeds request_timeout_ms = {}: no request would ever be sent again",

@@ -38,7 +38,7 @@ pub struct ReplicaConfig {
     /// Client sessions that are remembered.
     pub client_sessions_max: usize,
     /// Payload bytes of applied ops that are kept for members that do not acknowledge. Beyond that the
-    /// oldest are forgotten, and such a member can no longer catch up.
+    /// oldest are forgotten, and such a member gets a snapshot.
     pub log_bytes_max: usize,
     /// Silence after which an idle leader tells what it committed.
     pub commit_notice_delay_ns: u64,
@@ -162,6 +162,12 @@ impl ReplicaConfig {
         self.members - self.quorum() + 1
     }
 
+    /// Time between two words of a replica that its leader is silent. A word counts for `leader_timeout_ns`, so
+    /// those of several replicas meet.
+    pub fn suspect_ns(&self) -> u64 {
+        self.resend_ns.min(self.leader_timeout_ns / 4).max(1)
+    }
+
     /// Bytes of a snapshot that fit a datagram.
     pub fn chunk_bytes(&self) -> usize {
         self.payload_bytes_max - PEER_MESSAGE_ROOM
@@ -205,7 +211,7 @@ impl ReplicaConfig {
             ("repair_ops", self.repair_ops, 1),
             ("repair_retry_ns", self.repair_retry_ns, 1),
             ("hello_ns", self.hello_ns, 1),
-            ("leader_timeout_ns", self.leader_timeout_ns, self.heartbeat_ns + 1),
+            ("leader_timeout_ns", self.leader_timeout_ns, self.heartbeat_ns.max(self.resend_ns) + 1),
             ("view_change_timeout_ns", self.view_change_timeout_ns, 1),
             ("snapshot_bytes", self.snapshot_bytes, 1),
             ("hello_max_ns", self.hello_max_ns, self.hello_ns),

@@ -47,6 +47,7 @@ impl Replica {
             self.counters.ignored += 1;
             return;
         }
+        self.note_help();
         let oldest = self.log.first_op();
         if after.next() < oldest && after < self.log.last_op() {
             return self.outbox.send(from, PeerMessage::StateGone { view, oldest });
@@ -74,12 +75,14 @@ impl Replica {
             return;
         }
         self.donor.used_at = self.now;
+        self.note_help();
         let oldest = self.log.first_op();
         // What follows the snapshot must still be in the log.
         let useful = self.donor.snapshot.as_ref().filter(|(have, _)| have.next() >= oldest);
         let Some((have, bytes)) = useful else {
             self.donor.snapshot = None;
-            return self.encode_snapshot();
+            self.encode_snapshot();
+            return self.tell_that_it_is_encoded(from);
         };
         let (have, total_bytes) = (*have, bytes.len() as u64);
         let mut offset = if op == have { offset } else { 0 };
@@ -92,6 +95,21 @@ impl Replica {
             let chunk = PeerMessage::SnapshotChunk { view, op: have, total_bytes, offset, bytes: part };
             self.outbox.send(from, chunk);
             offset = next;
+        }
+    }
+
+    /// A leader whose quorum depends on one that misses much does not step down while that one gets it.
+    fn note_help(&mut self) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.helped_at = self.now;
+        }
+    }
+
+    /// Who waits for a snapshot hears that it is on its way, by an empty part.
+    fn tell_that_it_is_encoded(&mut self, to: ReplicaId) {
+        if let Some(op) = self.donor.encoding {
+            let (view, total_bytes, offset, bytes) = (self.view, 0, 0, Bytes::new());
+            self.outbox.send(to, PeerMessage::SnapshotChunk { view, op, total_bytes, offset, bytes });
         }
     }
 

@@ -209,6 +209,10 @@ impl SnapshotFetch {
             }
             *self = Self { op: chunk.op, asked_upto: SNAPSHOT_WINDOW_BYTES, ..Self::default() };
         }
+        if chunk.total_bytes == 0 {
+            // It is being encoded.
+            return Progress::Some;
+        }
         if chunk.offset != self.bytes.len() as u64 || chunk.bytes.is_empty() {
             return Progress::None;
         }

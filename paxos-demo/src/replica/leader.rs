@@ -1,5 +1,6 @@
 //! The leader in normal operation: requests become ops, ops become Prepares, quorums become replies.
 
+use super::contact::Contact;
 use super::reads::Read;
 use super::resend::Resender;
 use super::{Action, Intent, NEVER, Replica, ReplicaConfig, Role};
@@ -37,6 +38,9 @@ pub(super) struct Leader {
     pub(super) rounds: VecDeque<OpNumber>,
     /// Since when ops wait for a quorum and none of them got it; not at all if none waits.
     stuck_since: u64,
+    /// When a member was last given what it misses: a quorum may depend on that, however long it takes.
+    pub(super) helped_at: u64,
+    pub(super) contact: Contact,
     /// Last op that has its quorum; what of it is committed depends on the own log, too (L4).
     pub(super) quorum: OpNumber,
     pub(super) resender: Resender,
@@ -61,6 +65,8 @@ impl Leader {
             results: Results::default(),
             rounds: VecDeque::new(),
             stuck_since: NEVER,
+            helped_at: 0,
+            contact: Contact::new(now, config),
             quorum: OpNumber(0),
             resender: Resender::new(config, last_op),
             notice_at: NEVER,
@@ -71,7 +77,8 @@ impl Leader {
     }
 
     pub(super) fn deadline(&self) -> u64 {
-        self.notice_at.min(self.heartbeat_at).min(self.housekeeping_at).min(self.resender.deadline())
+        let told = self.notice_at.min(self.heartbeat_at).min(self.contact.deadline());
+        told.min(self.housekeeping_at).min(self.resender.deadline())
     }
 
     /// The packet that leaves now tells the followers what is committed.
@@ -144,8 +151,10 @@ impl Replica {
 
     /// The library's highest acknowledgement of a member; to be passed before a tick.
     pub fn on_acked(&mut self, peer: ReplicaId, op: OpNumber) {
-        if let Role::Leader(leader) = &mut self.role {
-            leader.resender.acked(peer, op.min(self.log.last_op()));
+        if let Role::Leader(leader) = &mut self.role
+            && leader.resender.acked(peer, op.min(self.log.last_op()))
+        {
+            leader.contact.hear(self.now, peer);
         }
     }
 
@@ -271,11 +280,16 @@ impl Replica {
             self.counters.commit_notices += 1;
             self.outbox.push(Action::CommitNotice { commit: self.commit });
         }
-        let stuck = now >= leader.stuck_since.saturating_add(self.config.step_down_ns);
+        let (question, lost) = leader.contact.tick(now, &self.config, self.first_life);
+        let waits_since = leader.stuck_since.max(leader.helped_at);
+        let stuck = now >= waits_since.saturating_add(self.config.step_down_ns);
         if now >= leader.housekeeping_at {
             self.forget_prefix();
         }
-        if stuck && self.config.members > 1 {
+        if let Some(question) = question {
+            self.send_to_others(&question);
+        }
+        if (stuck || lost) && self.config.members > 1 {
             // It may be heard and not hear, and then nobody else would end its view.
             self.counters.steps_down += 1;
             let view = self.view.next();
@@ -311,6 +325,7 @@ impl Replica {
             self.counters.ignored += 1;
             return;
         }
+        leader.helped_at = self.now;
         let oldest = self.log.first_op();
         if have.next() < oldest {
             return self.outbox.send(from, PeerMessage::StateGone { view, oldest });

@@ -18,7 +18,7 @@
 //! | `leader`, `reads`, `resend` | requests become ops, reads get their proof, losses are repaired | 4.1 |
 //! | `large` | commands and results that come in parts | |
 //! | `follower` | applies what the leader ordered, asks for what is missing | 4.1 |
-//! | `suspicion` | when a leader counts as gone | 4.2 |
+//! | `suspicion`, `contact` | when a leader counts as gone, and when it finds itself alone | 4.2 |
 //! | `gate` | closing and opening the fast path | rules U1 to U6 |
 //! | `view_change`, `install` | the next view and its log | 4.2 |
 //! | `fetch`, `donor` | state transfer, both sides | 5.2 |
@@ -30,6 +30,7 @@
 
 mod action;
 mod config;
+mod contact;
 mod donor;
 mod durable;
 mod fetch;
@@ -186,6 +187,11 @@ impl Replica {
             self.counters.ignored += 1;
             return;
         }
+        if let Role::Leader(leader) = &mut self.role
+            && self.formation.incarnation(from) == Some(incarnation)
+        {
+            leader.contact.hear(self.now, from);
+        }
         match message {
             PeerMessage::Hello { config_hash, first_life } => {
                 self.on_hello(from, incarnation, config_hash, first_life);
@@ -202,6 +208,7 @@ impl Replica {
             PeerMessage::Suspect { view } => self.on_suspect(from, view),
             PeerMessage::StartViewChange { view } => self.on_start_view_change(from, view),
             PeerMessage::DoViewChange { view, vote } => self.on_do_view_change(from, view, vote),
+            PeerMessage::Fetching { view } => self.on_fetching(from, view),
             PeerMessage::StartView { view, start } => self.on_start_view(from, view, start),
             PeerMessage::AskStartView { view } if view <= self.view => self.tell_start(from),
             PeerMessage::AskStartView { view } => self.on_newer_view(now, view),

@@ -76,13 +76,15 @@ impl Resender {
         }
     }
 
-    /// The library's maximum for a member; it only grows.
-    pub(super) fn acked(&mut self, peer: ReplicaId, op: OpNumber) {
-        let Some(peer) = self.peers.get_mut(peer.index()) else { return };
-        if op > peer.acked {
+    /// The library's maximum for a member; it only grows. Whether it did.
+    pub(super) fn acked(&mut self, peer: ReplicaId, op: OpNumber) -> bool {
+        let Some(peer) = self.peers.get_mut(peer.index()) else { return false };
+        let grew = op > peer.acked;
+        if grew {
             peer.acked = op;
             peer.progressed = true;
         }
+        grew
     }
 
     /// A Prepare leaves for everybody: whoever held everything now has something to acknowledge.

@@ -52,7 +52,7 @@ impl Replica {
         if self.now < silence.tell_at {
             return;
         }
-        silence.tell_at = self.now + self.config.resend_ns;
+        silence.tell_at = self.now + self.config.suspect_ns();
         let view = self.view;
         if self.leader() != self.config.me {
             self.suspects[self.config.me.index()] = self.now;

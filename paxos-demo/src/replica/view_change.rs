@@ -198,6 +198,18 @@ impl Replica {
         common.max(self.commit)
     }
 
+    /// The leader of the view has its quorum and fetches the log, which may take its time. It gives up by itself
+    /// when nothing comes; to leave before that would throw away what it has.
+    pub(super) fn on_fetching(&mut self, from: ReplicaId, view: View) {
+        let by_leader = from == self.leader() && view == self.view;
+        match &mut self.role {
+            Role::ViewChange(change) if by_leader && change.start.is_none() => {
+                change.give_up_at = self.now + self.config.view_change_timeout_ns;
+            }
+            _ => self.counters.ignored += 1,
+        }
+    }
+
     /// The view has begun, says its leader.
     pub(super) fn on_start_view(&mut self, from: ReplicaId, view: View, start: ViewStart) {
         if super::leader_of(view, self.config.members) != from || view < self.view {
@@ -334,7 +346,12 @@ impl Replica {
         }
         if self.now >= change.tell_at {
             change.tell_at = self.now + self.config.resend_ns;
+            let fetching = change.fetch.is_some() && leader == self.config.me;
             self.tell_view_change();
+            if fetching {
+                let view = self.view;
+                self.send_to_others(&PeerMessage::Fetching { view });
+            }
         }
     }
 }

@@ -290,3 +290,22 @@ fn a_dead_member_does_not_make_the_log_grow_for_ever() {
     let gone = PeerMessage::StateGone { view: View(0), oldest };
     assert_eq!(drain(&mut replica), [Action::Send { to: id(2), message: gone }]);
 }
+
+/// Who asks for a snapshot hears at once that it will come, and asks on.
+#[test]
+fn a_snapshot_that_is_being_encoded_is_announced() {
+    let mut replica = leading(3);
+    let question = PeerMessage::GetSnapshot { op: op(0), offset: 0 };
+    replica.on_peer_message(0, id(1), life(1), question.clone());
+    assert_eq!(drain(&mut replica), [], "there is no state yet");
+    ask(&mut replica, 0, 1, 1, &set("v"));
+    drain(&mut replica);
+    replica.on_quorum(0, op(1));
+    drain(&mut replica);
+    replica.on_peer_message(0, id(1), life(1), question);
+    let (view, total_bytes, offset) = (View(0), 0, 0);
+    let chunk = PeerMessage::SnapshotChunk { view, op: op(1), total_bytes, offset, bytes: Bytes::new() };
+    let actions = drain(&mut replica);
+    assert!(matches!(actions[0], Action::EncodeSnapshot(_)), "{actions:?}");
+    assert_eq!(actions[1..], [Action::Send { to: id(1), message: chunk }]);
+}

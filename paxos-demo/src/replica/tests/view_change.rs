@@ -243,18 +243,97 @@ fn a_leader_that_hears_of_a_higher_view_closes_its_gate_first() {
     assert_eq!(sent(&drain(&mut replica), 1), [&left(1), &votes(1, vote(0, 1, 0))]);
 }
 
+/// Heard by one follower all the time, so only that no quorum comes can tell it.
 #[test]
 fn a_leader_without_a_quorum_steps_down() {
     let mut replica = leading(3);
-    replica.on_tick(10_000 * MS);
-    drain(&mut replica);
-    assert!(replica.is_leading(), "nothing waits for a quorum");
-    ask(&mut replica, 10_000 * MS, 1, 1, &set("v"));
-    drain(&mut replica);
-    replica.on_tick(10_599 * MS);
+    ask(&mut replica, 0, 1, 1, &set("v"));
+    for now in (0..600).step_by(100) {
+        from(&mut replica, now * MS, 1, PeerMessage::Suspect { view: View(0) });
+        replica.on_tick(now * MS);
+    }
     assert!(replica.is_leading());
-    replica.on_tick(10_600 * MS);
+    replica.on_tick(600 * MS);
     assert_eq!(drain(&mut replica).last(), Some(&Action::Freeze));
+}
+
+/// Its heartbeats may arrive everywhere while it hears nothing, not even a client.
+#[test]
+fn an_idle_leader_that_hears_nobody_steps_down() {
+    let asks = |replica: &mut Replica, now: u64| {
+        replica.on_tick(now * MS);
+        let actions = drain(replica);
+        let hello =
+            actions.iter().any(|a| matches!(a, Action::Send { message: PeerMessage::Hello { .. }, .. }));
+        (hello, actions.contains(&Action::Freeze))
+    };
+    let mut replica = leading(3);
+    assert_eq!(asks(&mut replica, 299), (false, false));
+    assert_eq!(asks(&mut replica, 300), (true, false));
+    // An answer of one of two is enough for a while.
+    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(0), first_life: true };
+    from(&mut replica, 301 * MS, 2, welcome);
+    assert_eq!(asks(&mut replica, 600), (false, false));
+    assert_eq!(asks(&mut replica, 700), (true, false));
+    assert_eq!(asks(&mut replica, 800), (true, false), "a datagram may be lost");
+    assert_eq!(asks(&mut replica, 901), (true, true));
+}
+
+/// A quorum may depend on one that was away for long, and what it misses takes its time.
+#[test]
+fn a_leader_does_not_step_down_while_it_helps() {
+    for question in [
+        PeerMessage::NeedPrepares { view: View(0), have: op(0), upto: op(1) },
+        PeerMessage::GetState { view: View(0), after: op(0), upto: op(1) },
+        PeerMessage::GetSnapshot { op: op(0), offset: 0 },
+    ] {
+        let mut replica = leading(3);
+        ask(&mut replica, 0, 1, 1, &set("v"));
+        for now in (0..3000).step_by(500) {
+            from(&mut replica, now * MS, 1, question.clone());
+            replica.on_tick(now * MS);
+        }
+        assert!(replica.is_leading(), "{question:?}");
+        replica.on_tick(3100 * MS);
+        assert_eq!(drain(&mut replica).last(), Some(&Action::Freeze), "{question:?}");
+    }
+}
+
+/// The log may take longer to its leader than a view change may take.
+#[test]
+fn a_voter_waits_while_the_log_is_on_its_way_to_the_leader() {
+    let fetching = |view| PeerMessage::Fetching { view: View(view) };
+    let mut voter = follower(2, 3);
+    from(&mut voter, 0, 1, left(1));
+    voter.on_frozen(0, 0);
+    from(&mut voter, 0, 1, left(1));
+    for now in (0..3000).step_by(200) {
+        from(&mut voter, now * MS, 1, fetching(1));
+        // Neither another member nor another view.
+        from(&mut voter, now * MS, 0, fetching(1));
+        from(&mut voter, now * MS, 1, fetching(4));
+        voter.on_tick(now * MS);
+    }
+    assert_eq!(voter.view(), View(1));
+    voter.on_tick(3200 * MS);
+    assert_eq!(voter.view(), View(2), "its leader is silent");
+
+    // The leader says so as long as it fetches, and gives up by itself.
+    let mut leader = follower(1, 3);
+    from(&mut leader, 0, 2, left(1));
+    leader.on_frozen(0, 0);
+    drain(&mut leader);
+    let tells = |leader: &mut Replica, now: u64| {
+        leader.on_tick(now * MS);
+        sent(&drain(leader), 2).contains(&&fetching(1))
+    };
+    assert!(!tells(&mut leader, 30), "no quorum yet");
+    from(&mut leader, 31 * MS, 2, votes(1, vote(0, 3, 0)));
+    assert!(tells(&mut leader, 60));
+    from(&mut leader, 250 * MS, 2, batch_of(1, 0, 1, "a"));
+    assert!(tells(&mut leader, 500), "it flows");
+    tells(&mut leader, 600);
+    assert_eq!(leader.view(), View(2));
 }
 
 /// Alone, a replica would run ahead in views, and drag everybody along when it comes back.

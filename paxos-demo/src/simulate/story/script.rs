@@ -4,7 +4,7 @@ use super::{Story, StoryError};
 use crate::plant::Plant;
 
 /// Kinds of packets that a story may speak of: those of the wire, and the messages between replicas.
-const KINDS: [&str; 21] = [
+const KINDS: [&str; 22] = [
     "Prepare",
     "PrepareOk",
     "Commit",
@@ -21,6 +21,7 @@ const KINDS: [&str; 21] = [
     "Recovery",
     "RecoveryResponse",
     "NotNormal",
+    "Fetching",
     "GetState",
     "NewState",
     "StateGone",
