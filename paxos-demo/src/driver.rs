@@ -270,7 +270,11 @@ impl Driver {
                 }
                 Action::CommitNotice { commit } => self.endpoint.send_commit(commit, self.peers)?,
                 Action::Send { to, message } => {
-                    self.endpoint.send_to_member(to, &codec::encode(&message))?;
+                    match self.endpoint.send_to_member(to, &codec::encode(&message)) {
+                        // What a faulty leader made too long to be passed on: who misses it is no reason to stop.
+                        Err(error @ electrode::Error::TooLarge { .. }) => self.inbox.warn(&error.to_string()),
+                        sent => sent?,
+                    }
                 }
                 Action::Reply { to, bytes } => self.endpoint.send_message(to, &bytes)?,
                 Action::OpenGate { role, view, leader, last_op, .. } => {

@@ -20,6 +20,8 @@
 //!
 //! The sender's index and incarnation travel in the fast path's header and are not repeated here.
 
+mod plausible;
+
 use bytes::Bytes;
 use electrode::types::{OpNumber, View};
 use serde::{Deserialize, Serialize};

@@ -101,6 +101,8 @@ pub struct Counters {
     pub recoveries: u64,
     /// Snapshots taken over because the leader's log began too late.
     pub catch_ups: u64,
+    /// Snapshots that could not be used, and were fetched again.
+    pub snapshots_refused: u64,
     /// Ops applied.
     pub ops_applied: u64,
     /// Inputs that were ignored: another view, role or incarnation.

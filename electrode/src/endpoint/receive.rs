@@ -90,9 +90,7 @@ impl Endpoint {
         }
         let Some(kind) = header.kind() else { return Ok(()) };
         if kind == Kind::Message {
-            let sender = header.sender().filter(|s| {
-                self.config.members.get(s.index()).is_some_and(|home| rules::same_address(*home, from))
-            });
+            let sender = header.sender().filter(|sender| self.lives_at(*sender, from));
             f(Event::Message { from, sender, incarnation: header.incarnation.get(), payload });
             return Ok(());
         }
@@ -108,6 +106,10 @@ impl Endpoint {
         Ok(())
     }
 
+    fn lives_at(&self, member: ReplicaId, from: SocketAddr) -> bool {
+        self.config.members.get(member.index()).is_some_and(|home| rules::same_address(*home, from))
+    }
+
     /// F2 to F4 and L2 for what reached user space; notes what every packet of the leader tells.
     fn admit(
         &mut self,
@@ -117,8 +119,10 @@ impl Endpoint {
         f: &mut dyn FnMut(Event<'_>),
     ) -> std::result::Result<(), Verdict> {
         if let Err(verdict) = rules::admit_view(self.view, header.view()) {
+            // A member's word, from a member's address: otherwise a stranger could keep us asking.
             if verdict == Verdict::PassViewNew
                 && let Some(sender) = header.sender()
+                && self.lives_at(sender, from)
             {
                 f(Event::NewerView { view: header.view(), sender });
             }

@@ -4,7 +4,7 @@
 //! sent to one who does not hear them. Acks tell as long as there are ops; an idle leader asks. The question is a
 //! Hello, which whoever knows it answers with a Welcome: no op, nothing in the log.
 
-use super::ReplicaConfig;
+use super::{NEVER, ReplicaConfig};
 use crate::peer::PeerMessage;
 use electrode::types::ReplicaId;
 
@@ -13,12 +13,14 @@ use electrode::types::ReplicaId;
 pub(super) struct Contact {
     heard: Vec<u64>,
     ask_at: u64,
+    /// Since when it asks in vain. A process that was stopped for long asks before it believes to be alone.
+    asks_since: u64,
 }
 
 impl Contact {
     /// A view begins: those who voted for it were heard just now, for the others there is as much time.
     pub fn new(now: u64, config: &ReplicaConfig) -> Self {
-        Self { heard: vec![now; config.members], ask_at: now + config.step_down_ns / 2 }
+        Self { heard: vec![now; config.members], ask_at: now + config.step_down_ns / 2, asks_since: NEVER }
     }
 
     /// Anything that a member sent in its current life.
@@ -33,7 +35,7 @@ impl Contact {
         let mut others: Vec<u64> = self.heard.clone();
         others.remove(config.me.index());
         others.sort_unstable_by(|a, b| b.cmp(a));
-        others.get(config.quorum().wrapping_sub(2)).copied().unwrap_or(u64::MAX)
+        others.get(config.quorum().wrapping_sub(2)).copied().unwrap_or(NEVER)
     }
 
     pub fn deadline(&self) -> u64 {
@@ -50,12 +52,13 @@ impl Contact {
         if now < self.ask_at {
             return (None, false);
         }
-        let heard_at = self.quorum_heard_at(config);
-        let lost = now >= heard_at.saturating_add(config.step_down_ns);
-        if now < heard_at.saturating_add(config.step_down_ns / 2) {
-            self.ask_at = heard_at.saturating_add(config.step_down_ns / 2);
+        let enough_until = self.quorum_heard_at(config).saturating_add(config.step_down_ns / 2);
+        if now < enough_until {
+            (self.ask_at, self.asks_since) = (enough_until, NEVER);
             return (None, false);
         }
+        self.asks_since = self.asks_since.min(now);
+        let lost = now >= self.asks_since + config.step_down_ns / 2;
         // More than once before it counts as lost: a datagram may be.
         self.ask_at = now + (config.step_down_ns / 8).max(1);
         let config_hash = config.config_hash;
@@ -94,6 +97,9 @@ mod tests {
             assert_eq!(asks(&mut contact, now, &config), (true, false));
         }
         assert_eq!(asks(&mut contact, 1250, &config), (true, true));
+
+        let mut stopped = Contact::new(0, &config);
+        assert_eq!(asks(&mut stopped, 10_000, &config), (true, false), "it asks first");
     }
 
     #[test]
@@ -102,6 +108,6 @@ mod tests {
         alone.step_down_ns = 1;
         let mut contact = Contact::new(0, &alone);
         assert_eq!(asks(&mut contact, 1_000_000, &alone), (false, false));
-        assert_eq!(contact.deadline(), u64::MAX);
+        assert_eq!(contact.deadline(), NEVER);
     }
 }

@@ -28,6 +28,11 @@ impl Donor {
         if self.snapshot.is_some() { self.used_at + SNAPSHOT_KEPT_NS } else { NEVER }
     }
 
+    /// Length of the snapshot that is being given away.
+    pub(super) fn snapshot_bytes(&self) -> usize {
+        self.snapshot.as_ref().map_or(0, |(_, bytes)| bytes.len())
+    }
+
     /// Ops after this one are wanted behind the snapshot that is being given away.
     pub(super) fn keeps_after(&self) -> Option<OpNumber> {
         self.snapshot.as_ref().map(|(op, _)| *op).or(self.encoding)

@@ -18,6 +18,13 @@ pub(super) struct Stored {
     asked: bool,
 }
 
+impl Stored {
+    /// A log of this length.
+    pub(super) fn of(payload_bytes: usize) -> Self {
+        Self { bytes: payload_bytes as u64, asked: false }
+    }
+}
+
 impl Replica {
     /// Everything up to `op` is on disk.
     pub fn on_durable(&mut self, now: u64, op: OpNumber) {

@@ -256,7 +256,7 @@ impl Replica {
 
     pub(super) fn on_snapshot_chunk(&mut self, from: ReplicaId, chunk: Chunk) {
         if matches!(self.role, Role::Follower(_)) {
-            if chunk.view == self.view {
+            if chunk.view == self.view && from == self.leader() {
                 self.on_catch_up_chunk(&chunk);
             }
             return;

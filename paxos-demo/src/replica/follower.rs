@@ -5,12 +5,12 @@
 //! sign of a gap asks, and each arrival that completes an answer asks for the next part.
 
 use super::fetch::{Chunk, Progress, SnapshotFetch};
+use super::install::Refused;
 use super::suspicion::Silence;
 use super::{Action, GateRole, Intent, NEVER, Replica, ReplicaConfig, Role};
 use crate::log::LogEntry;
 use crate::peer::PeerMessage;
 use crate::plant::Plant;
-use crate::service::Service;
 use bytes::Bytes;
 use electrode::types::{OpNumber, ReplicaId, View};
 
@@ -223,21 +223,16 @@ impl Replica {
     pub(super) fn catch_up(&mut self, op: OpNumber, snapshot: Bytes) {
         let short = self.planted(Plant::P5) && op > self.applied;
         if op > self.log.last_op() || short {
-            match Service::restore(&snapshot, self.config.client_sessions_max) {
-                Ok((service, restored)) if restored == op => {
+            match self.restore(op, &snapshot) {
+                Ok(service) => {
                     self.service = service;
                     (self.applied, self.commit) = (op, op);
                     self.log.reset(op);
                     self.counters.catch_ups += 1;
                 }
-                Ok((_, restored)) => {
-                    self.refuse_snapshot(format!("it ends at op {restored}, not {op}"));
-                    return;
-                }
-                Err(error) => {
-                    self.refuse_snapshot(error.to_string());
-                    return;
-                }
+                // Its log is as it was: the gap shows again, and the leader is asked again.
+                Err(Refused::Again) => return self.open_gate(GateRole::Follow),
+                Err(Refused::Stopped) => return,
             }
             let (keep, snapshot, entries) = (OpNumber(0), Some((op, snapshot)), Vec::new());
             let view = self.view;

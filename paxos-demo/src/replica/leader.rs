@@ -30,6 +30,9 @@ pub(super) struct Leader {
     pub(super) batcher: Batcher,
     pub(super) in_flight: InFlight,
     pub(super) reads: VecDeque<Read>,
+    pub(super) reads_bytes: usize,
+    /// When proven reads that were too many for one step are answered.
+    pub(super) reads_at: u64,
     /// Requests that arrive in parts.
     pub(super) assemblies: Assemblies,
     /// Results that leave in parts.
@@ -52,6 +55,8 @@ pub(super) struct Leader {
     told_stable: OpNumber,
     /// When the log is looked through for what can be forgotten.
     housekeeping_at: u64,
+    /// What was written on the last batch, in milliseconds, and when.
+    clock: Option<(u64, u64)>,
 }
 
 impl Leader {
@@ -61,6 +66,8 @@ impl Leader {
             batcher: Batcher::new(config.batching, config.batch_bytes_max()),
             in_flight: InFlight::default(),
             reads: VecDeque::new(),
+            reads_bytes: 0,
+            reads_at: NEVER,
             assemblies: Assemblies::default(),
             results: Results::default(),
             rounds: VecDeque::new(),
@@ -73,11 +80,12 @@ impl Leader {
             heartbeat_at: now + config.heartbeat_ns,
             told_stable: OpNumber(0),
             housekeeping_at: NEVER,
+            clock: None,
         }
     }
 
     pub(super) fn deadline(&self) -> u64 {
-        let told = self.notice_at.min(self.heartbeat_at).min(self.contact.deadline());
+        let told = self.notice_at.min(self.heartbeat_at).min(self.contact.deadline()).min(self.reads_at);
         told.min(self.housekeeping_at).min(self.resender.deadline())
     }
 
@@ -237,6 +245,19 @@ impl Replica {
         false
     }
 
+    /// The time that is written on a batch: the leader's clock, but the replicated one never goes back, and it
+    /// goes on where the leader's is behind it. Otherwise nothing would expire until that had caught up.
+    fn replicated_time_ms(&mut self) -> u64 {
+        let (now, wall, replicated) = (self.now, self.wall_clock_ms, self.service.clock_ms());
+        let Role::Leader(leader) = &mut self.role else { return replicated };
+        let (at, time_ms) = leader.clock.get_or_insert((now, replicated));
+        // Whole milliseconds only, or looking often would stop it.
+        let passed = (now - *at) / 1_000_000;
+        *at += passed * 1_000_000;
+        *time_ms = (*time_ms + passed).max(wall).max(replicated);
+        *time_ms
+    }
+
     /// Turns waiting requests into Prepares, as far as the pipeline has room.
     pub(super) fn prepare_waiting(&mut self) {
         self.barrier_for_reads();
@@ -245,8 +266,7 @@ impl Replica {
             // The window bounds it.
             Batching::One => usize::MAX,
         };
-        // A clock that is behind does not matter: the replicated one never goes back.
-        let time_ms = self.wall_clock_ms.max(self.service.clock_ms());
+        let time_ms = self.replicated_time_ms();
         while let Role::Leader(leader) = &mut self.role
             && leader.rounds.len()
                 < if leader.batcher.next_holds_part() { pipeline.max(PIPELINE_PARTS) } else { pipeline }
@@ -271,6 +291,10 @@ impl Replica {
 
     pub(super) fn leader_tick(&mut self) {
         let now = self.now;
+        let Role::Leader(leader) = &mut self.role else { return };
+        if now >= leader.reads_at {
+            self.answer_reads();
+        }
         let Role::Leader(leader) = &mut self.role else { return };
         leader.assemblies.expire(now);
         leader.results.expire(now);

@@ -114,6 +114,8 @@ pub struct Replica {
     donor: Donor,
     /// No earlier life is remembered.
     first_life: bool,
+    /// Snapshots in a row that could not be used.
+    bad_snapshots: u32,
     /// When each member last found the leader silent.
     suspects: Vec<u64>,
     /// View changes since the last view that began.
@@ -183,7 +185,7 @@ impl Replica {
     pub fn on_peer_message(&mut self, now: u64, from: ReplicaId, incarnation: u32, message: PeerMessage) {
         self.advance(now);
         let stranger = from.index() >= self.config.members || from == self.config.me || incarnation == 0;
-        if stranger || matches!(self.role, Role::Stopped) {
+        if stranger || matches!(self.role, Role::Stopped) || !message.is_plausible(self.view) {
             self.counters.ignored += 1;
             return;
         }
@@ -312,10 +314,11 @@ impl Replica {
     /// Keeps the log within its bound. Whoever misses what is forgotten gets a snapshot.
     fn shrink_log(&mut self) {
         let bytes_max = self.config.log_bytes_max;
-        // What follows a snapshot that is being given away is kept for a while, but not at any price.
+        // What follows a snapshot that is being given away is kept, or a large one would be out of date before it
+        // is there, again and again. But not at any price: no more than the snapshot itself takes.
         let kept = self.donor.keeps_after().unwrap_or(self.applied).min(self.applied);
         self.log.shrink_to(bytes_max, kept);
-        self.log.shrink_to(2 * bytes_max, self.applied);
+        self.log.shrink_to(bytes_max + bytes_max.max(self.donor.snapshot_bytes()), self.applied);
     }
 
     /// Applies committed ops in order; a leader answers whoever waits for them.

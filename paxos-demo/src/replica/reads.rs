@@ -5,7 +5,7 @@
 //! gives the newest value. All reads that wait share one op; if no write comes along, it is a barrier, an op
 //! that does nothing. An ack of anything sent earlier proves nothing.
 
-use super::{Replica, Role};
+use super::{NEVER, Replica, Role};
 use crate::batch::BatchEntry;
 use crate::large::RESULT_BYTES_MAX;
 use crate::message::{ClientReply, ClientRequest, ReplyStatus};
@@ -13,6 +13,12 @@ use crate::state_machine::fitting;
 use bytes::Bytes;
 use electrode::types::OpNumber;
 use std::net::SocketAddr;
+
+/// Bytes of results that are read at once. Whatever is left is read in the next step, after what arrived meanwhile.
+const BYTES_AT_ONCE: usize = 4 << 20;
+
+/// Bytes of commands that may wait for their proof.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// A read that waits for its proof.
 #[derive(Debug)]
@@ -29,10 +35,12 @@ impl Replica {
     /// A read arrived at the leader.
     pub(super) fn lead_read(&mut self, to: SocketAddr, request: ClientRequest<'_>) {
         let Role::Leader(leader) = &mut self.role else { return };
-        if leader.reads.len() as u64 >= self.config.window_ops {
+        let waiting = leader.reads_bytes + request.command.len();
+        if leader.reads.len() as u64 >= self.config.window_ops || waiting > WAITING_BYTES_MAX {
             self.counters.requests_try_again += 1;
             return self.answer(to, request, ReplyStatus::TryAgain);
         }
+        leader.reads_bytes = waiting;
         self.counters.reads += 1;
         let command = self.payloads.copy(request.command);
         let (client, request) = (request.client, request.request);
@@ -56,14 +64,23 @@ impl Replica {
         leader.batcher.push(BatchEntry::NO_OP);
     }
 
-    /// Answers the reads whose op is committed and applied.
+    /// Answers the reads whose op is committed and applied, as many as do not hold up everything else.
     pub(super) fn answer_reads(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
+        leader.reads_at = NEVER;
+        let mut bytes = 0;
         while leader.reads.front().is_some_and(|read| read.needs <= self.applied)
             && let Some(read) = leader.reads.pop_front()
         {
+            if bytes >= BYTES_AT_ONCE {
+                leader.reads.push_front(read);
+                leader.reads_at = self.now;
+                return;
+            }
             self.read_result.clear();
             self.service.read(&read.command, &mut self.read_result);
+            leader.reads_bytes -= read.command.len();
+            bytes += self.read_result.len();
             let description;
             let (status, result) = if self.read_result.len() <= self.config.part_bytes_max() {
                 (ReplyStatus::Ok, &self.read_result[..])

@@ -42,12 +42,18 @@ impl Recovery {
             tell_interval_ns: config.resend_ns,
             give_up_at: NEVER,
         };
-        recovery.begin(config);
+        recovery.start(config);
         recovery
     }
 
+    /// Begins anew, now.
+    pub(super) fn begin(&mut self, now: u64, config: &ReplicaConfig) {
+        self.start(config);
+        (self.tell_at, self.tell_interval_ns) = (now, config.resend_ns);
+    }
+
     /// A new attempt: what was answered before does not count for it.
-    fn begin(&mut self, config: &ReplicaConfig) {
+    fn start(&mut self, config: &ReplicaConfig) {
         self.nonce += 1;
         self.answers = vec![None; config.members];
         (self.goal, self.fetch, self.give_up_at) = (None, None, NEVER);
@@ -181,9 +187,7 @@ impl Replica {
             fetch.ask(self.now, &self.config, &mut self.outbox);
         }
         if self.now >= recovery.give_up_at {
-            recovery.begin(&self.config);
-            recovery.tell_interval_ns = self.config.resend_ns;
-            recovery.tell_at = self.now;
+            recovery.begin(self.now, &self.config);
         }
         if self.now < recovery.tell_at {
             return;

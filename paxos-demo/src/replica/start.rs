@@ -1,7 +1,7 @@
 //! How a life begins.
 
 use super::{
-    Formation, GateRole, NEVER, Recovery, Replica, ReplicaConfig, ReplicaConfigError, Role, Silence,
+    Formation, GateRole, NEVER, Recovery, Replica, ReplicaConfig, ReplicaConfigError, Role, Silence, Stored,
 };
 use crate::arena::Arena;
 use crate::log::{Log, LogEntry, NotContiguous};
@@ -84,6 +84,7 @@ impl Replica {
             stored: Default::default(),
             donor: Default::default(),
             first_life,
+            bad_snapshots: 0,
             suspects: vec![NEVER; config.members],
             attempts: 0,
             ask_view_at: 0,
@@ -126,6 +127,8 @@ impl Replica {
                     self.log.append(entry)?;
                 }
                 self.durable = self.log.last_op();
+                // A replica that is started often must not let its log grow with each start.
+                self.stored = Stored::of(self.log.payload_bytes());
                 self.resume();
             }
         }

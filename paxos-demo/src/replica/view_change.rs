@@ -28,7 +28,7 @@ pub(super) struct ViewChange {
     /// The view's log, on its way here.
     pub fetch: Option<Fetch>,
     /// What the view begins with, once that is known.
-    start: Option<ViewStart>,
+    pub start: Option<ViewStart>,
     tell_at: u64,
     give_up_at: u64,
 }

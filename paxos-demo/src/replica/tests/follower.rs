@@ -165,6 +165,54 @@ fn what_everybody_holds_is_forgotten_once_applied() {
     assert_eq!(replica.status().log_first_op, op(3), "only the leader can say so");
 }
 
+/// The snapshot of a leader with three ops.
+fn snapshot_of_three() -> (Replica, Bytes) {
+    let mut donor = leading(3);
+    for client in 1..=3 {
+        ask(&mut donor, 0, client, 1, &set("v"));
+        drain(&mut donor);
+    }
+    donor.on_quorum(0, op(3));
+    let bytes = donor.service.snapshot(op(3)).encode();
+    (donor, bytes)
+}
+
+fn chunk(bytes: &Bytes, from: usize, to: usize) -> PeerMessage {
+    let (total_bytes, offset, bytes) = (bytes.len() as u64, from as u64, bytes.slice(from..to));
+    PeerMessage::SnapshotChunk { view: View(0), op: op(3), total_bytes, offset, bytes }
+}
+
+/// What bent it may have been the way, so it is fetched again; three in a row are the donor's.
+#[test]
+fn a_snapshot_that_cannot_be_used_is_fetched_again() {
+    let (_, good) = snapshot_of_three();
+    let bad: Bytes = good.iter().map(|byte| byte ^ 0x55).collect::<Vec<u8>>().into();
+    let mut replica = following(3);
+    let mut fetch = |bytes: &Bytes| {
+        replica.on_gap(0, replica.status().last_op, op(5));
+        let gone = PeerMessage::StateGone { view: View(0), oldest: op(3) };
+        replica.on_peer_message(0, id(0), life(0), gone);
+        replica.on_peer_message(0, id(2), life(2), chunk(bytes, 0, bytes.len()));
+        assert!(!drain(&mut replica).contains(&Action::Freeze), "only the leader was asked");
+        replica.on_peer_message(0, id(0), life(0), chunk(bytes, 0, bytes.len()));
+        assert_eq!(drain(&mut replica), [Action::Freeze]);
+        replica.on_frozen(0, 0);
+        let fatal = drain(&mut replica).iter().any(|action| matches!(action, Action::Fatal(_)));
+        (replica.status().role, replica.status().last_op, fatal)
+    };
+    for _ in 0..2 {
+        assert_eq!(fetch(&bad), (RoleName::Follower, op(0), false));
+    }
+    assert_eq!(fetch(&good), (RoleName::Follower, op(3), false));
+
+    let mut replica = following(3);
+    for tries in 1..=3 {
+        let refused = replica.restore(op(3), &bad).unwrap_err();
+        assert_eq!(refused == crate::replica::install::Refused::Stopped, tries == 3);
+    }
+    assert!(matches!(drain(&mut replica)[..], [Action::Fatal(Fatal::Snapshot { .. })]));
+}
+
 #[test]
 fn too_far_behind_a_follower_takes_a_snapshot() {
     let gone = PeerMessage::StateGone { view: View(0), oldest: op(3) };
@@ -177,20 +225,9 @@ fn too_far_behind_a_follower_takes_a_snapshot() {
     let asked = Action::Send { to: id(0), message: PeerMessage::GetSnapshot { op: op(0), offset: 0 } };
     assert_eq!(drain(&mut replica), [asked]);
 
-    let mut donor = leading(3);
-    for client in 1..=3 {
-        ask(&mut donor, 0, client, 1, &set("v"));
-        drain(&mut donor);
-    }
-    donor.on_quorum(0, op(3));
-    let bytes = donor.service.snapshot(op(3)).encode();
-    let total_bytes = bytes.len() as u64;
-    let part = |from: usize, to: usize| {
-        let (offset, bytes) = (from as u64, bytes.slice(from..to));
-        PeerMessage::SnapshotChunk { view: View(0), op: op(3), total_bytes, offset, bytes }
-    };
-    replica.on_peer_message(0, id(0), life(0), part(0, 50));
-    replica.on_peer_message(0, id(0), life(0), part(50, bytes.len()));
+    let (donor, bytes) = snapshot_of_three();
+    replica.on_peer_message(0, id(0), life(0), chunk(&bytes, 0, 50));
+    replica.on_peer_message(0, id(0), life(0), chunk(&bytes, 50, bytes.len()));
     assert_eq!(drain(&mut replica), [Action::Freeze]);
     replica.on_frozen(0, 0);
     let actions = drain(&mut replica);

@@ -309,3 +309,75 @@ fn a_snapshot_that_is_being_encoded_is_announced() {
     assert!(matches!(actions[0], Action::EncodeSnapshot(_)), "{actions:?}");
     assert_eq!(actions[1..], [Action::Send { to: id(1), message: chunk }]);
 }
+
+/// A clock that is put back must not stop the time of the group.
+#[test]
+fn the_replicated_time_goes_on_whatever_the_clock_does() {
+    let mut replica = leading(3);
+    let mut stamp = |client: u64, now_ms: u64, wall_ms: u64| {
+        replica.set_wall_clock(wall_ms);
+        ask(&mut replica, now_ms * MS, client, 1, &set("v"));
+        replica.on_acked(id(1), replica.status().last_op);
+        let actions = drain(&mut replica);
+        let Action::Prepare { payload, last, .. } = &actions[0] else { panic!("{actions:?}") };
+        let (time_ms, _) = batch::open(payload).unwrap();
+        let last = *last;
+        replica.on_quorum(now_ms * MS, last);
+        drain(&mut replica);
+        time_ms
+    };
+    assert_eq!(stamp(1, 10, 5_000), 5_000);
+    assert_eq!(stamp(2, 20, 5_007), 5_010, "ours is faster");
+    assert_eq!(stamp(3, 30, 9_000), 9_000);
+    assert_eq!(stamp(4, 40, 100), 9_010, "put back");
+    assert_eq!(stamp(5, 240, 300), 9_210);
+}
+
+/// Many long results are no reason to be silent.
+#[test]
+fn reads_are_answered_in_portions() {
+    let mut replica = leading_with(ReplicaConfig { payload_bytes_max: 1300, ..config(0, 3) });
+    let value = "v".repeat(1 << 20);
+    let mut set = Vec::new();
+    Command::Set { key: b"k", value: value.as_bytes() }.encode(&mut set).unwrap();
+    replica.service.apply(op(0), 0, BatchEntry::whole(0, 0, &set));
+    for client in 1..=20 {
+        ask(&mut replica, 0, client, READ | 1, &get());
+    }
+    assert_eq!(prepares(&drain(&mut replica)), [(1, 1)]);
+    replica.on_quorum(0, op(1));
+    let mut portions = vec![replies(&drain(&mut replica)).len()];
+    while replica.next_deadline() == Some(0) {
+        replica.on_tick(0);
+        portions.push(replies(&drain(&mut replica)).len());
+    }
+    assert_eq!(portions, [4, 4, 4, 4, 4]);
+}
+
+#[test]
+fn long_reads_that_wait_are_bounded_in_bytes() {
+    let mut replica = leading_with(ReplicaConfig { payload_bytes_max: 1300, ..config(0, 3) });
+    let key = vec![b'k'; 1 << 20];
+    let mut get = Vec::new();
+    Command::Get { key: &key }.encode(&mut get).unwrap();
+    for client in 1..=70 {
+        replica.on_request(
+            0,
+            address(client as u16),
+            ClientRequest { client, request: READ | 1, attempt: 1, command: &get },
+        );
+    }
+    let refused = replies(&drain(&mut replica));
+    assert_eq!(refused.len(), 7, "63 of them are just below 64 MiB");
+    assert!(refused.iter().all(|(_, status, _)| *status == ReplyStatus::TryAgain));
+    replica.on_quorum(0, op(1));
+    assert_eq!(replies(&drain(&mut replica)).len(), 63);
+    for client in 1..=63 {
+        replica.on_request(
+            0,
+            address(client as u16),
+            ClientRequest { client, request: READ | 2, attempt: 1, command: &get },
+        );
+    }
+    assert_eq!(replies(&drain(&mut replica)), [], "room again");
+}

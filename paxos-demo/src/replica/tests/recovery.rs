@@ -239,3 +239,21 @@ fn a_log_on_disk_makes_recovery_unnecessary() {
     };
     assert!(drain(&mut voter).iter().any(voted));
 }
+
+/// Otherwise a replica that is started often would never store a snapshot, and keep all of its log.
+#[test]
+fn what_was_stored_in_an_earlier_life_counts_towards_a_snapshot() {
+    let payload = payload(&[(1, 1, &set("a"))]);
+    let entry = |at| LogEntry { view: View(1), first: op(at), last: op(at), payload: payload.clone() };
+    let snapshot_bytes = 3 * payload.len() as u64;
+    let config = ReplicaConfig { incarnation: LIFE, durable: true, snapshot_bytes, ..config(2, 3) };
+    let (view, log) = (View(1), vec![entry(1), entry(2)]);
+    let memory = Memory::Log { view, last_normal_view: view, snapshot: None, log };
+    let mut replica = Replica::start(0, config, memory).unwrap();
+    hello(&mut replica, 0, 1);
+    let start = ViewStart { origin: View(0), length: op(0), last_op: op(2), commit: op(2) };
+    replica.on_peer_message(0, id(1), life(1), PeerMessage::StartView { view, start });
+    drain(&mut replica);
+    replica.on_logged(0, view, op(3), op(3), op(2), &payload);
+    assert!(drain(&mut replica).iter().any(|action| matches!(action, Action::EncodeSnapshot(_))));
+}
