@@ -193,9 +193,8 @@ impl KvStore {
     fn set_deadline(&mut self, key: &[u8], deadline_ms: Option<u64>) {
         if deadline_ms.is_some_and(|at| at <= self.clock_ms()) {
             self.remove(key);
-        } else if let Some(pair) = self.get(key) {
-            let value = pair.value.clone();
-            self.set(key, &value, deadline_ms);
+        } else {
+            self.redate(key, deadline_ms);
         }
     }
 

@@ -3,6 +3,7 @@
 mod model;
 
 use super::*;
+use std::sync::Arc;
 
 fn encoded(command: Command<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -268,6 +269,25 @@ fn results_of_ops_are_short() {
         assert!((900..5000).contains(&result.len()), "{}", result.len());
         assert!(matches!(Outcome::parse(&result), Ok(Outcome::Results(all)) if all.iter().count() == 20));
     }
+}
+
+#[test]
+fn a_deadline_leaves_the_value_where_it_is() {
+    let mut store = KvStore::default();
+    store.set(b"k", b"value", None);
+    let value = Arc::as_ptr(&store.get(b"k").unwrap().value);
+    let contents = store.contents();
+    let unmoved = |store: &KvStore| assert_eq!(Arc::as_ptr(&store.get(b"k").unwrap().value), value);
+    assert_eq!(said(&mut store, expire(5)), "1");
+    unmoved(&store);
+    let mut fresh = KvStore::default();
+    fresh.set(b"k", b"value", Some(5));
+    assert_eq!(store.contents(), fresh.contents());
+    assert_eq!(said(&mut store, Command::Persist { key: b"k" }), "1");
+    unmoved(&store);
+    assert_eq!(store.contents(), contents);
+    store.advance(5);
+    assert_eq!(said(&mut store, Command::Get { key: b"k" }), "\"value\"");
 }
 
 #[test]
