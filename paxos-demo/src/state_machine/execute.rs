@@ -81,7 +81,9 @@ impl KvStore {
             Command::DelMany { keys } => integer(keys.iter().filter(|key| self.remove(key)).count()),
             Command::MSet { pairs } => {
                 let bytes = pairs.iter().map(<[u8]>::len).sum();
-                if self.is_full(bytes, pairs.len() / 2) {
+                if pairs.pairs().any(|(_, value)| value.len() > VALUE_BYTES_MAX) {
+                    Err(Failure::ValueTooLong)
+                } else if self.is_full(bytes, pairs.len() / 2) {
                     Err(Failure::OutOfMemory)
                 } else {
                     pairs.pairs().for_each(|(key, value)| self.set(key, value, None));

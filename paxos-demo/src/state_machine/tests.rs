@@ -206,6 +206,10 @@ fn memory_is_bounded() {
     }
     let too_long = "string exceeds maximum allowed size";
     assert_eq!(said(&mut store, Command::Append { key: b"k", value: b"1" }), too_long);
+    let longer = vec![0; VALUE_BYTES_MAX + 1];
+    let pairs = [&b"a"[..], b"1", b"b", &longer];
+    assert_eq!(said(&mut store, Command::MSet { pairs: Strings::new(&pairs) }), too_long);
+    assert_eq!(said(&mut store, Command::DbSize), "1", "nothing of it");
     let keys = [&b"k"[..]; 100];
     let result = said(&mut store, Command::MGet { keys: Strings::new(&keys) });
     assert!(result.starts_with("the result is longer than"), "{result}");
