@@ -15,13 +15,18 @@ use super::command::Shape;
 use super::remote::Remote;
 use super::wire::{Protocol, Reply, write_reply};
 use crate::session::RequestError;
-use crate::state_machine::{COMMAND_HEADER_BYTES, Command, Failure, Outcome, SHORT_RESULT_BYTES, Strings};
+use crate::state_machine::{
+    COMMAND_HEADER_BYTES, COMMANDS_MAX, Command, Failure, Outcome, SHORT_RESULT_BYTES, Strings,
+};
+use electrode::abi;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Range;
 
 /// Bytes that a command and a result take among several, besides themselves.
 const LENGTH_BYTES: usize = 4;
+// Whatever travels together in a datagram is few enough to be one command.
+const _: () = assert!(abi::PAYLOAD_BYTES_MAX / (COMMAND_HEADER_BYTES + LENGTH_BYTES) <= COMMANDS_MAX);
 /// Replies gathered before they are written.
 const OUTPUT_BYTES: usize = 16 * 1024;
 

@@ -275,6 +275,25 @@ fn results_of_ops_are_short() {
     }
 }
 
+/// However little each of them is, an op takes no long time.
+#[test]
+fn more_commands_than_a_datagram_holds_are_no_command() {
+    let mut store = KvStore::default();
+    for command in [Command::Append { key: b"k", value: b"x" }, Command::Get { key: b"k" }] {
+        let command = encoded(command);
+        let commands = vec![&command[..]; 257];
+        assert!(Command::parse(&encoded(Command::Many { commands: Strings::new(&commands[1..]) })).is_ok());
+        let many = encoded(Command::Many { commands: Strings::new(&commands) });
+        assert!(Command::parse(&many).is_err());
+        let (mut applied, mut read) = (Vec::new(), Vec::new());
+        store.apply(&many, &mut applied);
+        store.read(&many, &mut read);
+        assert_eq!(Outcome::parse(&applied), Ok(Outcome::Invalid));
+        assert_eq!(Outcome::parse(&read), Ok(Outcome::Invalid));
+        assert_eq!(store.contents(), 0);
+    }
+}
+
 #[test]
 fn a_deadline_leaves_the_value_where_it_is() {
     let mut store = KvStore::default();
