@@ -23,8 +23,8 @@ mod tests;
 pub use command::{
     COMMAND_HEADER_BYTES, COMMANDS_MAX, Command, Expiry, ExpiryCondition, SetCondition, SetOptions,
 };
-pub use execute::integer;
-pub use outcome::{Failure, Outcome, SHORT_RESULT_BYTES, fitting};
+pub use execute::{KEPT_RESULT_BYTES_MAX, SHORT_COMMANDS_MAX, integer};
+pub use outcome::{Failure, Outcome, fitting};
 pub use store::{KvStore, Pair, Pairs};
 pub use strings::Strings;
 

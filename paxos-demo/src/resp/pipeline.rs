@@ -16,14 +16,14 @@ use super::remote::Remote;
 use super::wire::{Protocol, Reply, write_reply};
 use crate::session::RequestError;
 use crate::state_machine::{
-    COMMAND_HEADER_BYTES, COMMANDS_MAX, Command, Failure, Outcome, SHORT_RESULT_BYTES, Strings,
+    COMMAND_HEADER_BYTES, COMMANDS_MAX, Command, Failure, Outcome, SHORT_COMMANDS_MAX, Strings,
 };
 use electrode::abi;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Bytes that a command and a result take among several, besides themselves.
+/// Bytes that a command takes among several, besides itself.
 const LENGTH_BYTES: usize = 4;
 // Whatever travels together in a datagram is few enough to be one command.
 const _: () = assert!(abi::PAYLOAD_BYTES_MAX / (COMMAND_HEADER_BYTES + LENGTH_BYTES) <= COMMANDS_MAX);
@@ -114,11 +114,10 @@ impl Pipeline {
         };
         let max = group.part_bytes_max();
         let bytes = COMMAND_HEADER_BYTES + self.commands.len() + (self.count + 1) * LENGTH_BYTES;
-        let results = 1 + (self.count + 1) * (LENGTH_BYTES + SHORT_RESULT_BYTES);
         let fits = bytes <= max
             && match kind {
                 Kind::Reads => self.kind == Kind::Reads && self.count < self.reads_max,
-                Kind::Short => self.kind == Kind::Short && results <= max,
+                Kind::Short => self.kind == Kind::Short && self.count < SHORT_COMMANDS_MAX,
                 Kind::Alone => false,
             };
         if self.count > 0 && !fits {

@@ -257,21 +257,56 @@ fn several_commands_are_executed_in_order() {
     assert_eq!(Command::parse(&nonsense), Err(CommandError::Truncated));
 }
 
-/// What is kept for each session is bounded, however the command asks for more.
+/// What is kept for each session is bounded, however the command asks for more, and what would return more is not
+/// executed.
 #[test]
 fn results_of_ops_are_short() {
     let mut store = KvStore::default();
-    store.set(b"k", &[1; 1000], None);
+    store.set(b"k", &[1; 300], None);
     let old = SetOptions { return_old: true, ..SetOptions::default() };
-    let old = encoded(Command::SetWith { key: b"k", value: &[1; 1000], options: old });
+    let old = encoded(Command::SetWith { key: b"k", value: &[1; 300], options: old });
     let get = encoded(Command::Get { key: b"k" });
     let keys = [&b"k"[..]; 3];
     let mget = encoded(Command::MGet { keys: Strings::new(&keys) });
-    for command in [&old, &get, &mget] {
-        let commands = [&command[..]; 20];
-        let result = run(&mut store, Command::Many { commands: Strings::new(&commands) });
-        assert!((900..5000).contains(&result.len()), "{}", result.len());
-        assert!(matches!(Outcome::parse(&result), Ok(Outcome::Results(all)) if all.iter().count() == 20));
+    let incr = encoded(Command::IncrBy { key: b"n", delta: 1 });
+    let (mut executed, mut refused) = (0, 0);
+    for command in [&old, &get, &mget, &incr] {
+        for count in 1..=256 {
+            let contents = store.contents();
+            let commands = vec![&command[..]; count];
+            let result = run(&mut store, Command::Many { commands: Strings::new(&commands) });
+            assert!(result.len() <= 1024, "{count}: {}", result.len());
+            match Outcome::parse(&result).unwrap() {
+                Outcome::Results(all) => {
+                    assert_eq!(all.iter().count(), count);
+                    executed += 1;
+                }
+                outcome => {
+                    assert_eq!(outcome, Outcome::Failure(Failure::ResultTooLong));
+                    assert_eq!(store.contents(), contents, "{count}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert_eq!((executed, refused), (4 * 78, 4 * (256 - 78)), "what travels in one datagram is executed");
+}
+
+#[test]
+fn a_write_that_returns_too_much_is_not_executed() {
+    let old = SetOptions { return_old: true, ..SetOptions::default() };
+    for (length, executed) in [(0, true), (1023, true), (1024, false), (1320, false), (4095, false)] {
+        let mut store = KvStore::default();
+        let value = vec![b'v'; length];
+        store.set(b"k", &value, None);
+        let result = run(&mut store, set_with("k", "new", old));
+        if executed {
+            assert_eq!(Outcome::parse(&result), Ok(Outcome::Value(&value)));
+            assert_eq!(&*store.get(b"k").unwrap().value, b"new");
+        } else {
+            assert_eq!(Outcome::parse(&result), Ok(Outcome::Failure(Failure::ResultTooLong)));
+            assert!(*store.get(b"k").unwrap().value == value, "{length}");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::message::{Have, Part, window};
 use crate::session::READ;
+use crate::state_machine::{Outcome, SetOptions};
 
 const LENGTH: usize = 9000;
 
@@ -139,4 +140,36 @@ fn parts_that_cannot_be_are_turned_away() {
         let said = replies(&drain(&mut follower));
         assert_eq!(said, vec![(1, ReplyStatus::NotLeader, vec![]); expected]);
     }
+}
+
+/// However long the old value is: a write that was applied says what it returned.
+#[test]
+fn the_result_of_what_was_applied_is_told() {
+    for length in (900..1500).step_by(37) {
+        let payload_bytes_max = crate::config::PAYLOAD_BYTES_MIN as usize;
+        let mut replica = leading_with(ReplicaConfig { payload_bytes_max, ..config(0, 3) });
+        let value = "v".repeat(length);
+        upload(&mut replica, 1, 1, &set(&value));
+        let mut getset = Vec::new();
+        let options = SetOptions { return_old: true, ..SetOptions::default() };
+        Command::SetWith { key: b"k", value: b"new", options }.encode(&mut getset).unwrap();
+        ask(&mut replica, 0, 2, 1, &getset);
+        ask(&mut replica, 0, 3, READ | 1, &strlen());
+        drain(&mut replica);
+        let last = replica.status().last_op;
+        replica.on_quorum(0, last);
+        let said = replies(&drain(&mut replica));
+        let [.., (2, ReplyStatus::Ok, told), (3, ReplyStatus::Ok, found)] = &said[..] else {
+            panic!("{said:?}")
+        };
+        let applied = Outcome::parse(found) == Ok(Outcome::Integer(3));
+        let told = Outcome::parse(told).unwrap();
+        assert_eq!(told == Outcome::Value(value.as_bytes()), applied, "{length}: {told:?}");
+    }
+}
+
+fn strlen() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Command::Strlen { key: b"k" }.encode(&mut bytes).unwrap();
+    bytes
 }
