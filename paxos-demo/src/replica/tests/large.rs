@@ -142,6 +142,29 @@ fn parts_that_cannot_be_are_turned_away() {
     }
 }
 
+/// The network delivers a part of what is long done, while the session's next command is on its way.
+#[test]
+fn a_late_copy_does_not_disturb_what_came_after_it() {
+    let mut replica = leading(3);
+    let command = set(&"v".repeat(3 * LENGTH));
+    assert!(!prepares(&upload(&mut replica, 7, 1, &command)).is_empty());
+    while replica.status().keys == 0 {
+        let last = replica.status().last_op;
+        replica.on_quorum(0, last);
+        drain(&mut replica);
+    }
+    let known = have(&send(&mut replica, 7, 2, &command, 0));
+    for from in [0, 5000] {
+        // It is answered, since its result is known, and nothing else happens.
+        send(&mut replica, 7, 1, &command, from);
+        let mut parts: Vec<Part<'_>> = window(7, 1, 1, &command, from, 400).collect();
+        parts.truncate(3);
+        parts.into_iter().for_each(|part| replica.on_part(0, address(7), part));
+        drain(&mut replica);
+    }
+    assert!(have(&send(&mut replica, 7, 2, &command, known)) > known);
+}
+
 /// However long the old value is: a write that was applied says what it returned.
 #[test]
 fn the_result_of_what_was_applied_is_told() {
