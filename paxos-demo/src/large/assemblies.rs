@@ -5,8 +5,8 @@ use super::kept::{Kept, Limits, Size};
 use crate::message::Part;
 use crate::session::READ;
 
-/// What may be on its way at a time.
-const LIMITS: Limits = Limits { entries: 64, bytes: 64 << 20, idle_ns: 10_000_000_000 };
+/// What may be on its way at a time: as many as a front-end has connections do not stand in each other's way.
+const LIMITS: Limits = Limits { entries: 256, bytes: 64 << 20, idle_ns: 10_000_000_000 };
 
 #[derive(Debug)]
 struct Assembly {
@@ -177,7 +177,7 @@ mod tests {
         let mut assemblies = Assemblies::default();
         let bytes = vec![7; 60_000];
         for round in 0..17 {
-            for client in 0..200 {
+            for client in 0..300 {
                 let total = COMMAND_BYTES_MAX as u32;
                 assemblies.add(round, &part(client, 1, total, round as u32 * 60_000, &bytes));
             }
@@ -200,6 +200,24 @@ mod tests {
         assert_eq!(assemblies.add(0, &part(1, 9, 6, 0, b"a")), Added::Have(1));
         assemblies.forget(1, 9);
         assert!(assemblies.is_empty());
+    }
+
+    #[test]
+    fn honest_clients_do_not_stand_in_each_others_way() {
+        let mut assemblies = Assemblies::default();
+        let bytes = vec![7; 1000];
+        for offset in (0..9000).step_by(1000) {
+            for client in 0..256 {
+                assert_eq!(
+                    assemblies.add(offset, &part(client, 1, 10_000, offset as u32, &bytes)),
+                    Added::Have(offset as u32 + 1000)
+                );
+            }
+        }
+        for client in 0..256 {
+            let whole = assemblies.add(9000, &part(client, 1, 10_000, 9000, &bytes));
+            assert!(matches!(whole, Added::Whole(whole) if whole.len() == 10_000));
+        }
     }
 
     proptest! {
