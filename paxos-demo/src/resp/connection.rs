@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 /// Input that every connection may hold.
 const INPUT_BYTES: usize = 16 * 1024;
@@ -23,6 +23,10 @@ const INPUT_BYTES: usize = 16 * 1024;
 const REQUEST_TIME: Duration = Duration::from_secs(60);
 /// Time for a client to take what was written to it.
 const WRITE_TIME: Duration = Duration::from_secs(30);
+/// Time for a client to take some of it, if others may wait for the room that it holds.
+const PROGRESS_TIME: Duration = Duration::from_secs(2);
+/// What the system holds of it at a time, besides what is on its way: so that what a slow client takes is seen.
+pub const UNSENT_BYTES: u32 = 64 * 1024;
 /// Unit of the budget.
 const PERMIT_BYTES: usize = 1024;
 
@@ -181,11 +185,16 @@ impl Connection {
     }
 
     async fn write(&mut self) -> io::Result<()> {
-        if !self.output.is_empty() {
-            timeout(WRITE_TIME, self.stream.write_all(&self.output)).await??;
-            self.output.clear();
-            self.output.shrink_to(INPUT_BYTES);
+        let patience = if self.pipeline.holds_room() { PROGRESS_TIME } else { WRITE_TIME };
+        let end = Instant::now() + WRITE_TIME;
+        let mut rest = &self.output[..];
+        while !rest.is_empty() {
+            let until = end.min(Instant::now() + patience);
+            let taken = timeout_at(until, self.stream.write(rest)).await??;
+            rest = &rest[taken..];
         }
+        self.output.clear();
+        self.output.shrink_to(INPUT_BYTES);
         Ok(())
     }
 

@@ -156,6 +156,11 @@ impl Pipeline {
         false
     }
 
+    /// Whether a reply holds room that others may wait for, until [`Self::written`].
+    pub fn holds_room(&self) -> bool {
+        self.remote.holds_room()
+    }
+
     /// All replies were written.
     pub fn written(&mut self) {
         self.remote.release();
