@@ -149,6 +149,7 @@ impl Pipeline {
             self.execute().await;
         }
         self.answers.clear();
+        self.answers.shrink_to(OUTPUT_BYTES);
         self.commands.clear();
         self.commands.shrink_to(OUTPUT_BYTES);
         self.count = 0;
@@ -243,5 +244,30 @@ fn error_text(error: &RequestError) -> String {
         RequestError::TryAgain { .. } => format!("TRYAGAIN {error}"),
         RequestError::Unknown { .. } | RequestError::SessionLost => format!("UNKNOWN {error}"),
         RequestError::Refused => format!("ERR {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ClusterConfig;
+    use crate::resp::remote::Room;
+    use crate::session::Group;
+    use std::sync::Arc;
+
+    #[test]
+    fn nothing_of_long_requests_and_answers_stays() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let group = Group::new(&ClusterConfig::new(1, vec![([127, 0, 0, 1], 1).into()]));
+            let remote = Remote::open(Arc::new(group), 0, Room::default()).await.unwrap();
+            let mut pipeline = Pipeline::new(remote);
+            pipeline.answered(&Reply::Bulk(vec![0; 1 << 20]), Protocol::Resp2);
+            let mut output = Vec::new();
+            assert!(!pipeline.run(Protocol::Resp2, &mut output).await);
+            assert!(output.len() > 1 << 20);
+            let kept = pipeline.answers.capacity() + pipeline.commands.capacity();
+            assert!(kept <= 2 * OUTPUT_BYTES, "{kept} bytes");
+        });
     }
 }
