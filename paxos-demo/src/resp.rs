@@ -7,7 +7,7 @@
 //!
 //! | file | |
 //! |---|---|
-//! | [`wire`] | bytes to arguments, replies to bytes; bounded |
+//! | [`wire`], `inline` | bytes to arguments, replies to bytes; bounded |
 //! | [`connection`] | one client's bytes, requests and limits |
 //! | [`local`] | what is answered without the group |
 //! | [`command`], `options` | what a request means to the group, errors as Redis words them |
@@ -16,6 +16,7 @@
 
 pub mod command;
 pub mod connection;
+mod inline;
 pub mod local;
 mod options;
 pub mod pipeline;

@@ -118,7 +118,8 @@ impl Connection {
         let input = std::mem::take(&mut self.input);
         let mut taken = 0;
         let end = loop {
-            match wire::next_request(&input[taken..]) {
+            let mut text = Vec::new();
+            match wire::next_request(&input[taken..], &mut text) {
                 Ok(Some((arguments, length))) => {
                     taken += length;
                     self.deadline = None;

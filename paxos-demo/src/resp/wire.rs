@@ -8,6 +8,7 @@ use redis_protocol::resp2::decode::decode_range;
 use redis_protocol::resp2::encode::encode_borrowed;
 use redis_protocol::resp2::types::{BorrowedFrame, RangeFrame};
 
+use super::inline;
 use crate::state_machine::VALUE_BYTES_MAX;
 
 /// Longest argument. What the group takes may be less: that is refused by [`super::pipeline`] with an error
@@ -35,6 +36,9 @@ pub enum ProtocolError {
     /// A line that does not end.
     #[error("too big {0}")]
     TooBigLine(&'static str),
+    /// A quote that is not closed, or not the end of its word.
+    #[error("unbalanced quotes in request")]
+    UnbalancedQuotes,
     /// Arguments that are too long together.
     #[error("too big request: this server takes {REQUEST_BYTES_MAX} bytes")]
     TooBig,
@@ -46,19 +50,19 @@ pub enum ProtocolError {
 /// A request's arguments and its length in bytes; `None` if it is not there as a whole yet.
 pub type Found<'a> = Result<Option<(Vec<&'a [u8]>, usize)>, ProtocolError>;
 
-/// The first request in `input`.
-pub fn next_request(input: &[u8]) -> Found<'_> {
+/// The first request in `input`; `text` is empty, and holds the arguments if they are not in `input` as they are meant.
+pub fn next_request<'a>(input: &'a [u8], text: &'a mut Vec<u8>) -> Found<'a> {
     match input.first() {
         None => Ok(None),
         Some(b'*') => array(input),
-        Some(_) => inline(input),
+        Some(_) => inline(input, text),
     }
 }
 
-fn inline(input: &[u8]) -> Found<'_> {
+fn inline<'a>(input: &[u8], text: &'a mut Vec<u8>) -> Found<'a> {
     let Some((line, next)) = line(input, 0, "inline request")? else { return Ok(None) };
-    let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    Ok(Some((words.collect(), next)))
+    let words = inline::words(line, text)?;
+    Ok(Some((words.into_iter().map(|word| &text[word]).collect(), next)))
 }
 
 fn array(input: &[u8]) -> Found<'_> {
@@ -66,9 +70,9 @@ fn array(input: &[u8]) -> Found<'_> {
     let Some((count, mut at)) = count else { return Ok(None) };
     let count = match usize::try_from(count) {
         Ok(count) if count <= ARGUMENTS_MAX => count,
-        // Redis takes a null array for an empty request.
-        Err(_) if count == -1 => 0,
-        _ => return Err(ProtocolError::MultibulkLength),
+        Ok(_) => return Err(ProtocolError::MultibulkLength),
+        // Redis takes less than nothing for nothing.
+        Err(_) => 0,
     };
     for _ in 0..count {
         match input.get(at) {
@@ -88,7 +92,7 @@ fn array(input: &[u8]) -> Found<'_> {
         }
         // The decoder does not look, and whatever is there would be lost.
         if input.get(at - 2..at).is_some_and(|end| end != b"\r\n") {
-            return Err(ProtocolError::Malformed("an argument is longer than announced".to_owned()));
+            return Err(malformed("an argument is longer than announced"));
         }
     }
     if input.len() < at {
@@ -97,7 +101,6 @@ fn array(input: &[u8]) -> Found<'_> {
     if count == 0 {
         return Ok(Some((Vec::new(), at)));
     }
-    let malformed = |text: &str| ProtocolError::Malformed(text.to_owned());
     let decoded = decode_range(&input[..at]).map_err(|error| malformed(error.details()))?;
     let Some((RangeFrame::Array(frames), length)) = decoded else { return Err(malformed("not an array")) };
     if length != at {
@@ -111,6 +114,10 @@ fn array(input: &[u8]) -> Found<'_> {
         })
         .collect::<Result<_, _>>()?;
     Ok(Some((arguments, at)))
+}
+
+fn malformed(text: &str) -> ProtocolError {
+    ProtocolError::Malformed(text.to_owned())
 }
 
 /// The line that begins at `from`, without its end, and where the next begins.
@@ -226,22 +233,33 @@ mod tests {
         bytes
     }
 
+    type Owned = Result<Option<(Vec<Vec<u8>>, usize)>, ProtocolError>;
+
+    fn next(input: &[u8]) -> Owned {
+        let mut text = Vec::new();
+        let found = next_request(input, &mut text)?;
+        Ok(found.map(|(arguments, length)| (arguments.iter().map(|a| a.to_vec()).collect(), length)))
+    }
+
     #[test]
     fn arrays_and_inline_lines_are_requests() {
+        let found = |words: &[&[u8]], length| Ok(Some((words.iter().map(|w| w.to_vec()).collect(), length)));
         let bytes = request(&[b"SET", b"k", b"a\r\nb"]);
-        assert_eq!(next_request(&bytes), Ok(Some((vec![&b"SET"[..], b"k", b"a\r\nb"], bytes.len()))));
-        assert_eq!(next_request(b"  get  k \r\nrest"), Ok(Some((vec![&b"get"[..], b"k"], 11))));
-        assert_eq!(next_request(b"\r\n"), Ok(Some((vec![], 2))));
-        assert_eq!(next_request(b"*0\r\n"), Ok(Some((vec![], 4))));
-        assert_eq!(next_request(b"*-1\r\n"), Ok(Some((vec![], 5))));
+        assert_eq!(next(&bytes), found(&[b"SET", b"k", b"a\r\nb"], bytes.len()));
+        assert_eq!(next(b"  get  k \r\nrest"), found(&[b"get", b"k"], 11));
+        assert_eq!(next(b"get \"a k\"\nrest"), found(&[b"get", b"a k"], 10));
+        assert_eq!(next(b"\r\n"), found(&[], 2));
+        assert_eq!(next(b"*0\r\n"), found(&[], 4));
+        assert_eq!(next(b"*-1\r\n"), found(&[], 5));
+        assert_eq!(next(b"*-7\r\nPING\r\n"), found(&[], 5));
     }
 
     #[test]
     fn what_is_wrong_is_said_in_redis_words() {
-        let said = |bytes: &[u8]| next_request(bytes).unwrap_err().to_string();
+        let said = |bytes: &[u8]| next(bytes).unwrap_err().to_string();
         assert_eq!(said(b"*x\r\n"), "invalid multibulk length");
         assert_eq!(said(b"*99999999\r\n"), "invalid multibulk length");
-        assert_eq!(said(b"*-7\r\n"), "invalid multibulk length");
+        assert_eq!(said(b"get \"k\r\n"), "unbalanced quotes in request");
         assert_eq!(said(b"*1\r\n:5\r\n"), "expected '$', got ':'");
         assert_eq!(said(b"*1\r\n*1\r\n"), "expected '$', got '*'");
         assert_eq!(said(b"*1\r\n$-1\r\n"), "invalid bulk length");
@@ -252,7 +270,7 @@ mod tests {
         assert_eq!(said(&[b"*", &endless[..]].concat()), "too big mbulk count string");
         assert_eq!(said(&[b"*1\r\n$", &endless[..]].concat()), "too big bulk count string");
         assert!(!said(b"*1\r\n$2\r\nabXX").is_empty());
-        assert_eq!(next_request(&request(&[&vec![0; ARGUMENT_BYTES_MAX]])).unwrap().unwrap().0.len(), 1);
+        assert_eq!(next(&request(&[&vec![0; ARGUMENT_BYTES_MAX]])).unwrap().unwrap().0.len(), 1);
         assert!(said(&request(&[&vec![0; 600_000], &vec![0; 600_000]])).starts_with("too big request"));
     }
 
@@ -294,8 +312,8 @@ mod tests {
             // First with the bytes before the cut, then with all of them.
             let (mut found, mut at) = (Vec::new(), 0);
             for end in [cut, all.len()] {
-                while let Some((arguments, length)) = next_request(&all[at..end]).unwrap() {
-                    found.push(arguments.iter().map(|a| a.to_vec()).collect::<Vec<_>>());
+                while let Some((arguments, length)) = next(&all[at..end]).unwrap() {
+                    found.push(arguments);
                     at += length;
                 }
             }
@@ -309,12 +327,12 @@ mod tests {
             if star {
                 bytes.splice(0..0, *b"*2\r\n$");
             }
-            let _ = next_request(&bytes);
+            let _ = next(&bytes);
         }
 
         #[test]
         fn hostile_text_never_panics(text in "[*$:0-9\r\n-]{0,60}") {
-            let _ = next_request(text.as_bytes());
+            let _ = next(text.as_bytes());
         }
     }
 }

@@ -204,3 +204,18 @@ fn what_is_sent_ahead_travels_together() {
     let taken = ops() - before;
     assert!(taken <= 1000 / 5, "{taken} ops for 1000 requests that were sent at once");
 }
+
+/// What people type, and what Redis makes of it.
+#[test]
+fn lines_are_quoted_and_options_repeated_as_in_redis() {
+    let cluster = cluster();
+    let [_, mut client, _] = clients(&cluster);
+    client.send(b"SET \"a \\x41\\n\" 'it\\'s'\r\nGET \"a A\\n\"\r\nECHO \"\"\r\n");
+    assert_eq!([client.reply(), client.reply(), client.reply()], ["+OK", "it's", ""]);
+    client.send(b"*-7\r\n*0\r\nSET k v NX NX\r\nSET k v EX 10 EX 100\r\nTTL k\r\n");
+    assert_eq!([client.reply(), client.reply(), client.reply()], ["+OK", "+OK", ":100"]);
+    client.send(b"PING\r\nSET \"k\r\n");
+    assert_eq!(client.reply(), "+PONG");
+    assert_eq!(client.reply(), "-ERR Protocol error: unbalanced quotes in request");
+    assert!(client.is_closed());
+}
