@@ -7,7 +7,7 @@
 use super::command;
 use super::local::{Answer, Client};
 use super::pipeline::Pipeline;
-use super::wire::{self, Reply};
+use super::wire::{self, Progress, Reply};
 use bytes::{Buf, BufMut, BytesMut};
 use std::io;
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub struct Connection {
     pipeline: Pipeline,
     budget: Arc<Semaphore>,
     input: BytesMut,
+    /// How far it was looked over.
+    progress: Progress,
     /// What `input` may hold.
     room: usize,
     /// For what is beyond [`INPUT_BYTES`] of it.
@@ -73,6 +75,7 @@ impl Connection {
             pipeline,
             budget,
             input: BytesMut::new(),
+            progress: Progress::default(),
             room: INPUT_BYTES,
             permits: None,
             output: Vec::new(),
@@ -119,7 +122,7 @@ impl Connection {
         let mut taken = 0;
         let end = loop {
             let mut text = Vec::new();
-            match wire::next_request(&input[taken..], &mut text) {
+            match wire::next_request(&input[taken..], &mut self.progress, &mut text) {
                 Ok(Some((arguments, length))) => {
                     taken += length;
                     self.deadline = None;

@@ -2,7 +2,8 @@
 //!
 //! Anybody can connect, so a request is looked over before it is decoded: an array of bulk strings (or an
 //! inline line, which people type into netcat), of bounded size, never nested. What is wrong is said in
-//! Redis's own words, and the connection ends.
+//! Redis's own words, and the connection ends. A request that arrives byte by byte is looked over once
+//! ([`Progress`]).
 
 use redis_protocol::resp2::decode::decode_range;
 use redis_protocol::resp2::encode::encode_borrowed;
@@ -18,8 +19,8 @@ pub const ARGUMENT_BYTES_MAX: usize = VALUE_BYTES_MAX;
 pub const REQUEST_BYTES_MAX: usize = ARGUMENT_BYTES_MAX + 64 * 1024;
 /// Longest line: a request that somebody types, or a length.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
-/// Most arguments of one request.
-pub const ARGUMENTS_MAX: usize = 1024;
+/// Most arguments of one request. Their list takes 1 MiB then, not three times the bytes that they came in.
+pub const ARGUMENTS_MAX: usize = 65_536;
 
 /// What is wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,13 +51,27 @@ pub enum ProtocolError {
 /// A request's arguments and its length in bytes; `None` if it is not there as a whole yet.
 pub type Found<'a> = Result<Option<(Vec<&'a [u8]>, usize)>, ProtocolError>;
 
-/// The first request in `input`; `text` is empty, and holds the arguments if they are not in `input` as they are meant.
-pub fn next_request<'a>(input: &'a [u8], text: &'a mut Vec<u8>) -> Found<'a> {
-    match input.first() {
+/// How far a request that is not there as a whole was looked over: what is known is not looked at again.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Where the next argument begins; 0 as long as their number is not known.
+    at: usize,
+    /// Arguments from there on.
+    left: usize,
+}
+
+/// The first request in `input`. `progress` is that of the last call if there was none and `input` has grown since;
+/// `text` is empty, and holds the arguments if they are not in `input` as they are meant.
+pub fn next_request<'a>(input: &'a [u8], progress: &mut Progress, text: &'a mut Vec<u8>) -> Found<'a> {
+    let found = match input.first() {
         None => Ok(None),
-        Some(b'*') => array(input),
+        Some(b'*') => array(input, progress),
         Some(_) => inline(input, text),
+    };
+    if !matches!(found, Ok(None)) {
+        *progress = Progress::default();
     }
+    found
 }
 
 fn inline<'a>(input: &[u8], text: &'a mut Vec<u8>) -> Found<'a> {
@@ -65,16 +80,22 @@ fn inline<'a>(input: &[u8], text: &'a mut Vec<u8>) -> Found<'a> {
     Ok(Some((words.into_iter().map(|word| &text[word]).collect(), next)))
 }
 
-fn array(input: &[u8]) -> Found<'_> {
-    let count = number(input, 1, "mbulk count string", ProtocolError::MultibulkLength)?;
-    let Some((count, mut at)) = count else { return Ok(None) };
-    let count = match usize::try_from(count) {
-        Ok(count) if count <= ARGUMENTS_MAX => count,
-        Ok(_) => return Err(ProtocolError::MultibulkLength),
-        // Redis takes less than nothing for nothing.
-        Err(_) => 0,
-    };
-    for _ in 0..count {
+fn array<'a>(input: &'a [u8], progress: &mut Progress) -> Found<'a> {
+    if progress.at == 0 {
+        let count = number(input, 1, "mbulk count string", ProtocolError::MultibulkLength)?;
+        let Some((count, at)) = count else { return Ok(None) };
+        *progress = match usize::try_from(count) {
+            Ok(left) if left <= ARGUMENTS_MAX => Progress { at, left },
+            Ok(_) => return Err(ProtocolError::MultibulkLength),
+            // Redis takes less than nothing for nothing.
+            Err(_) => Progress { at, left: 0 },
+        };
+        if progress.left == 0 {
+            return Ok(Some((Vec::new(), at)));
+        }
+    }
+    while progress.left > 0 {
+        let at = progress.at;
         match input.get(at) {
             None => return Ok(None),
             Some(b'$') => {}
@@ -86,21 +107,18 @@ fn array(input: &[u8]) -> Found<'_> {
         if length > ARGUMENT_BYTES_MAX {
             return Err(ProtocolError::BulkLength);
         }
-        at = next + length + 2;
-        if at > REQUEST_BYTES_MAX {
+        let end = next + length + 2;
+        if end > REQUEST_BYTES_MAX {
             return Err(ProtocolError::TooBig);
         }
         // The decoder does not look, and whatever is there would be lost.
-        if input.get(at - 2..at).is_some_and(|end| end != b"\r\n") {
-            return Err(malformed("an argument is longer than announced"));
+        match input.get(end - 2..end) {
+            None => return Ok(None),
+            Some(b"\r\n") => *progress = Progress { at: end, left: progress.left - 1 },
+            Some(_) => return Err(malformed("an argument is longer than announced")),
         }
     }
-    if input.len() < at {
-        return Ok(None);
-    }
-    if count == 0 {
-        return Ok(Some((Vec::new(), at)));
-    }
+    let at = progress.at;
     let decoded = decode_range(&input[..at]).map_err(|error| malformed(error.details()))?;
     let Some((RangeFrame::Array(frames), length)) = decoded else { return Err(malformed("not an array")) };
     if length != at {
@@ -235,10 +253,14 @@ mod tests {
 
     type Owned = Result<Option<(Vec<Vec<u8>>, usize)>, ProtocolError>;
 
-    fn next(input: &[u8]) -> Owned {
+    fn next_from(input: &[u8], progress: &mut Progress) -> Owned {
         let mut text = Vec::new();
-        let found = next_request(input, &mut text)?;
+        let found = next_request(input, progress, &mut text)?;
         Ok(found.map(|(arguments, length)| (arguments.iter().map(|a| a.to_vec()).collect(), length)))
+    }
+
+    fn next(input: &[u8]) -> Owned {
+        next_from(input, &mut Progress::default())
     }
 
     #[test]
@@ -252,6 +274,21 @@ mod tests {
         assert_eq!(next(b"*0\r\n"), found(&[], 4));
         assert_eq!(next(b"*-1\r\n"), found(&[], 5));
         assert_eq!(next(b"*-7\r\nPING\r\n"), found(&[], 5));
+        let many = request(&vec![&b"k"[..]; ARGUMENTS_MAX]);
+        assert_eq!(next(&many).unwrap().unwrap().0.len(), ARGUMENTS_MAX);
+    }
+
+    #[test]
+    fn what_arrives_in_pieces_is_looked_over_once() {
+        let request = request(&vec![&b""[..]; ARGUMENTS_MAX]);
+        let mut progress = Progress::default();
+        let begun = std::time::Instant::now();
+        for end in request.len() - 10_000..request.len() {
+            assert_eq!(next_from(&request[..end], &mut progress), Ok(None));
+        }
+        assert_eq!(next_from(&request, &mut progress).unwrap().unwrap().1, request.len());
+        // Ten thousand times all of it would take more than ten seconds.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(3), "{:?}", begun.elapsed());
     }
 
     #[test]
@@ -259,6 +296,7 @@ mod tests {
         let said = |bytes: &[u8]| next(bytes).unwrap_err().to_string();
         assert_eq!(said(b"*x\r\n"), "invalid multibulk length");
         assert_eq!(said(b"*99999999\r\n"), "invalid multibulk length");
+        assert_eq!(said(b"*65537\r\n"), "invalid multibulk length");
         assert_eq!(said(b"get \"k\r\n"), "unbalanced quotes in request");
         assert_eq!(said(b"*1\r\n:5\r\n"), "expected '$', got ':'");
         assert_eq!(said(b"*1\r\n*1\r\n"), "expected '$', got '*'");
@@ -310,9 +348,9 @@ mod tests {
                 .collect();
             let cut = cut.index(all.len() + 1);
             // First with the bytes before the cut, then with all of them.
-            let (mut found, mut at) = (Vec::new(), 0);
+            let (mut found, mut at, mut progress) = (Vec::new(), 0, Progress::default());
             for end in [cut, all.len()] {
-                while let Some((arguments, length)) = next(&all[at..end]).unwrap() {
+                while let Some((arguments, length)) = next_from(&all[at..end], &mut progress).unwrap() {
                     found.push(arguments);
                     at += length;
                 }
