@@ -14,10 +14,15 @@ use std::time::Duration;
 use electrode::abi;
 use serde::{Deserialize, Serialize};
 
+use crate::message::TRAVEL_BYTES;
+use crate::state_machine::KEPT_RESULT_BYTES_MAX;
+
 /// Slots of a replica's log by default: with [`PAYLOAD_BYTES_MAX_DEFAULT`] just under 24 MiB a replica.
 pub const LOG_SLOTS_DEFAULT: u32 = 16_384;
 /// Payload room of a log slot by default: what one Ethernet MTU of 1500 holds over IPv4.
 pub const PAYLOAD_BYTES_MAX_DEFAULT: u32 = abi::PAYLOAD_BYTES_MAX as u32;
+/// Least payload room: one reply holds the result of any op, so whoever changed something learns what it returned.
+pub const PAYLOAD_BYTES_MIN: u32 = (TRAVEL_BYTES + KEPT_RESULT_BYTES_MAX) as u32;
 /// Quorum rounds in flight by default.
 pub const QUORUM_WINDOW_DEFAULT: u32 = 4096;
 /// Memory that one replica's log may take: it is locked kernel memory.

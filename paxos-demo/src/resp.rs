@@ -7,7 +7,7 @@
 //!
 //! | file | |
 //! |---|---|
-//! | [`wire`] | bytes to arguments, replies to bytes; bounded |
+//! | [`wire`], `inline` | bytes to arguments, replies to bytes; bounded |
 //! | [`connection`] | one client's bytes, requests and limits |
 //! | [`local`] | what is answered without the group |
 //! | [`command`], `options` | what a request means to the group, errors as Redis words them |
@@ -16,6 +16,7 @@
 
 pub mod command;
 pub mod connection;
+mod inline;
 pub mod local;
 mod options;
 pub mod pipeline;
@@ -37,15 +38,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use self::connection::Connection;
 use self::local::{Client, Shared};
 use self::pipeline::Pipeline;
-use self::remote::Remote;
+use self::remote::{Remote, Room};
 use crate::session::Group;
 
 /// Connections at a time. Each holds two descriptors and some 50 KiB at most, without long requests.
 pub const CONNECTIONS_MAX: usize = 256;
 /// What all connections together may hold of long requests that have not arrived as a whole.
 pub const INPUT_BYTES_MAX: usize = 32 << 20;
-/// What all connections together may hold of results that do not fit a datagram. A few copies of each are made.
-pub const RESULT_BYTES_MAX: usize = 16 << 20;
 /// Pause after a failed accept: without descriptors it fails again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// After so much silence a client is asked (by TCP) whether it is still there.
@@ -103,7 +102,7 @@ async fn accept(listener: std::net::TcpListener, group: Group, target: usize) ->
     let server = Context {
         group: Arc::new(group),
         budget: connection::budget(INPUT_BYTES_MAX),
-        results: connection::budget(RESULT_BYTES_MAX),
+        room: Room::default(),
         shared: Arc::new(Shared {
             clients: AtomicUsize::new(0),
             started: Instant::now(),
@@ -136,15 +135,16 @@ async fn accept(listener: std::net::TcpListener, group: Group, target: usize) ->
 struct Context {
     group: Arc<Group>,
     budget: Arc<Semaphore>,
-    results: Arc<Semaphore>,
+    room: Room,
     shared: Arc<Shared>,
 }
 
 async fn serve(mut stream: TcpStream, server: Context, number: u64, _slot: OwnedSemaphorePermit) {
     let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(connection::UNSENT_BYTES);
     let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
-    let Context { group, budget, results, shared } = server;
-    let remote = match Remote::open(group, shared.replica, results).await {
+    let Context { group, budget, room, shared } = server;
+    let remote = match Remote::open(group, shared.replica, room).await {
         Ok(remote) => remote,
         Err(error) => {
             let text = format!("-ERR cannot reach the group: {error}\r\n");

@@ -20,9 +20,11 @@ pub mod strings;
 #[cfg(test)]
 mod tests;
 
-pub use command::{COMMAND_HEADER_BYTES, Command, Expiry, ExpiryCondition, SetCondition, SetOptions};
-pub use execute::integer;
-pub use outcome::{Failure, Outcome, SHORT_RESULT_BYTES, fitting};
+pub use command::{
+    COMMAND_HEADER_BYTES, COMMANDS_MAX, Command, Expiry, ExpiryCondition, SetCondition, SetOptions,
+};
+pub use execute::{KEPT_RESULT_BYTES_MAX, SHORT_COMMANDS_MAX, integer};
+pub use outcome::{Failure, Outcome, fitting};
 pub use store::{KvStore, Pair, Pairs};
 pub use strings::Strings;
 
@@ -54,6 +56,9 @@ pub enum CommandError {
     /// A key without a value.
     #[error("a key comes without its value")]
     Unpaired,
+    /// More commands within one than [`COMMANDS_MAX`].
+    #[error("{0} commands within one, at most {COMMANDS_MAX} are possible")]
+    TooMany(u32),
     /// Several commands within several commands.
     #[error("several commands within several commands")]
     Nested,

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::{
     Batching, ClusterConfig, ConfigError, Durability, LOG_BYTES_MAX, LOG_SLOTS_DEFAULT, OffloadChoice,
-    PAYLOAD_BYTES_MAX_DEFAULT, PAYLOAD_BYTES_MAX_IPV6, QUORUM_WINDOW_DEFAULT, Timeouts,
+    PAYLOAD_BYTES_MAX_DEFAULT, PAYLOAD_BYTES_MAX_IPV6, PAYLOAD_BYTES_MIN, QUORUM_WINDOW_DEFAULT, Timeouts,
 };
 use electrode::abi;
 
@@ -90,13 +90,13 @@ fn validate(text: &str, raw: Raw) -> Result<ClusterConfig, ConfigError> {
 
     let room = if ipv6 { PAYLOAD_BYTES_MAX_IPV6 } else { PAYLOAD_BYTES_MAX_DEFAULT };
     let payload_bytes_max = raw.payload_bytes_max.as_ref().map_or(room, |value| *value.get_ref());
-    if !(64..=room).contains(&payload_bytes_max) {
+    if !(PAYLOAD_BYTES_MIN..=room).contains(&payload_bytes_max) {
         let span = raw.payload_bytes_max.as_ref().map_or(0..0, Spanned::span);
         return refuse(
             span,
             format!(
-                "payload_bytes_max = {payload_bytes_max}: must be 64 to {room}, what one packet of an MTU of 1500 \
-                 holds over IPv{}",
+                "payload_bytes_max = {payload_bytes_max}: must be {PAYLOAD_BYTES_MIN} to {room}, from what the longest \
+                 result of a write needs to what one packet of an MTU of 1500 holds over IPv{}",
                 if ipv6 { 6 } else { 4 }
             ),
         );

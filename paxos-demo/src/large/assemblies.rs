@@ -3,9 +3,10 @@
 use super::COMMAND_BYTES_MAX;
 use super::kept::{Kept, Limits, Size};
 use crate::message::Part;
+use crate::session::READ;
 
-/// What may be on its way at a time.
-const LIMITS: Limits = Limits { entries: 64, bytes: 64 << 20, idle_ns: 10_000_000_000 };
+/// What may be on its way at a time: as many as a front-end has connections do not stand in each other's way.
+const LIMITS: Limits = Limits { entries: 256, bytes: 64 << 20, idle_ns: 10_000_000_000 };
 
 #[derive(Debug)]
 struct Assembly {
@@ -40,10 +41,14 @@ impl Default for Assemblies {
 }
 
 impl Assemblies {
-    /// A part arrived. Taken is what continues the request; anything else was lost on the way or came twice.
+    /// A part arrived. Taken is what continues the request, or begins one that is not older; anything else was lost
+    /// on the way, came twice or came late.
     pub fn add(&mut self, now: u64, part: &Part<'_>) -> Added {
         let total_bytes = part.total_bytes as usize;
         debug_assert!(total_bytes <= COMMAND_BYTES_MAX, "looked at by the leader");
+        if self.0.request(part.client).is_some_and(|held| is_older(part.request, held)) {
+            return Added::Have(0);
+        }
         let known = self.0.get(now, part.client, part.request);
         if known.is_none_or(|assembly| assembly.total_bytes != total_bytes) {
             if part.offset > 0 {
@@ -78,9 +83,11 @@ impl Assemblies {
         self.0.insert(now, client, request, Assembly { total_bytes, bytes });
     }
 
-    /// Forgets what there is of a session's requests.
-    pub fn forget(&mut self, client: u64) {
-        self.0.remove(client);
+    /// Forgets what there is of a request.
+    pub fn forget(&mut self, client: u64, request: u64) {
+        if self.0.request(client) == Some(request) {
+            self.0.remove(client);
+        }
     }
 
     /// Forgets those that were silent for long.
@@ -97,6 +104,12 @@ impl Assemblies {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Whether a session sent one request before another. It never uses a number twice; but it counts reads and writes
+/// apart, and which of two such is older cannot be told.
+fn is_older(request: u64, than: u64) -> bool {
+    request & READ == than & READ && request < than
 }
 
 #[cfg(test)]
@@ -164,13 +177,46 @@ mod tests {
         let mut assemblies = Assemblies::default();
         let bytes = vec![7; 60_000];
         for round in 0..17 {
-            for client in 0..200 {
+            for client in 0..300 {
                 let total = COMMAND_BYTES_MAX as u32;
                 assemblies.add(round, &part(client, 1, total, round as u32 * 60_000, &bytes));
             }
             let capacity: usize = assemblies.0.values().map(|a| a.bytes.capacity()).sum();
             assert!(assemblies.len() <= LIMITS.entries && capacity <= 2 * LIMITS.bytes);
             assert!(assemblies.0.bytes() <= LIMITS.bytes);
+        }
+    }
+
+    #[test]
+    fn what_is_older_does_not_take_the_place_of_what_is_newer() {
+        let mut assemblies = Assemblies::default();
+        assert_eq!(assemblies.add(0, &part(1, 8, 6, 0, b"ab")), Added::Have(2));
+        assert_eq!(assemblies.add(0, &part(1, 7, 9, 0, b"xyz")), Added::Have(0), "a late copy");
+        assemblies.forget(1, 7);
+        assert_eq!(assemblies.add(0, &part(1, 8, 6, 2, b"cd")), Added::Have(4));
+        // Reads are counted apart: which of both is newer is not known.
+        assert_eq!(assemblies.add(0, &part(1, READ | 3, 6, 0, b"ab")), Added::Have(2));
+        assert_eq!(assemblies.add(0, &part(1, READ | 2, 6, 0, b"ab")), Added::Have(0));
+        assert_eq!(assemblies.add(0, &part(1, 9, 6, 0, b"a")), Added::Have(1));
+        assemblies.forget(1, 9);
+        assert!(assemblies.is_empty());
+    }
+
+    #[test]
+    fn honest_clients_do_not_stand_in_each_others_way() {
+        let mut assemblies = Assemblies::default();
+        let bytes = vec![7; 1000];
+        for offset in (0..9000).step_by(1000) {
+            for client in 0..256 {
+                assert_eq!(
+                    assemblies.add(offset, &part(client, 1, 10_000, offset as u32, &bytes)),
+                    Added::Have(offset as u32 + 1000)
+                );
+            }
+        }
+        for client in 0..256 {
+            let whole = assemblies.add(9000, &part(client, 1, 10_000, 9000, &bytes));
+            assert!(matches!(whole, Added::Whole(whole) if whole.len() == 10_000));
         }
     }
 

@@ -50,6 +50,11 @@ impl<T: Size> Kept<T> {
         self.by_client.insert(client, Entry { request, value, used_at: now });
     }
 
+    /// The request whose value the session has.
+    pub fn request(&self, client: u64) -> Option<u64> {
+        self.by_client.get(&client).map(|entry| entry.request)
+    }
+
     /// The value of this very request.
     pub fn get(&mut self, now: u64, client: u64, request: u64) -> Option<&T> {
         let entry = self.by_client.get_mut(&client).filter(|entry| entry.request == request)?;

@@ -33,7 +33,7 @@ impl Replica {
         let known = asks && number & READ == 0 && !self.is_new(from, request);
         let Role::Leader(leader) = &mut self.role else { return };
         if known {
-            return leader.assemblies.forget(client);
+            return leader.assemblies.forget(client, number);
         }
         match leader.assemblies.add(self.now, &part) {
             Added::Have(have) if asks => {

@@ -7,7 +7,7 @@
 use super::command;
 use super::local::{Answer, Client};
 use super::pipeline::Pipeline;
-use super::wire::{self, Reply};
+use super::wire::{self, Progress, Reply};
 use bytes::{Buf, BufMut, BytesMut};
 use std::io;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 /// Input that every connection may hold.
 const INPUT_BYTES: usize = 16 * 1024;
@@ -23,6 +23,10 @@ const INPUT_BYTES: usize = 16 * 1024;
 const REQUEST_TIME: Duration = Duration::from_secs(60);
 /// Time for a client to take what was written to it.
 const WRITE_TIME: Duration = Duration::from_secs(30);
+/// Time for a client to take some of it, if others may wait for the room that it holds.
+const PROGRESS_TIME: Duration = Duration::from_secs(2);
+/// What the system holds of it at a time, besides what is on its way: so that what a slow client takes is seen.
+pub const UNSENT_BYTES: u32 = 64 * 1024;
 /// Unit of the budget.
 const PERMIT_BYTES: usize = 1024;
 
@@ -43,6 +47,8 @@ pub struct Connection {
     pipeline: Pipeline,
     budget: Arc<Semaphore>,
     input: BytesMut,
+    /// How far it was looked over.
+    progress: Progress,
     /// What `input` may hold.
     room: usize,
     /// For what is beyond [`INPUT_BYTES`] of it.
@@ -69,6 +75,7 @@ impl Connection {
             pipeline,
             budget,
             input: BytesMut::new(),
+            progress: Progress::default(),
             room: INPUT_BYTES,
             permits: None,
             output: Vec::new(),
@@ -114,7 +121,8 @@ impl Connection {
         let input = std::mem::take(&mut self.input);
         let mut taken = 0;
         let end = loop {
-            match wire::next_request(&input[taken..]) {
+            let mut text = Vec::new();
+            match wire::next_request(&input[taken..], &mut self.progress, &mut text) {
                 Ok(Some((arguments, length))) => {
                     taken += length;
                     self.deadline = None;
@@ -181,11 +189,16 @@ impl Connection {
     }
 
     async fn write(&mut self) -> io::Result<()> {
-        if !self.output.is_empty() {
-            timeout(WRITE_TIME, self.stream.write_all(&self.output)).await??;
-            self.output.clear();
-            self.output.shrink_to(INPUT_BYTES);
+        let patience = if self.pipeline.holds_room() { PROGRESS_TIME } else { WRITE_TIME };
+        let end = Instant::now() + WRITE_TIME;
+        let mut rest = &self.output[..];
+        while !rest.is_empty() {
+            let until = end.min(Instant::now() + patience);
+            let taken = timeout_at(until, self.stream.write(rest)).await??;
+            rest = &rest[taken..];
         }
+        self.output.clear();
+        self.output.shrink_to(INPUT_BYTES);
         Ok(())
     }
 

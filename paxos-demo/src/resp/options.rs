@@ -5,25 +5,31 @@ use crate::state_machine::{Expiry, ExpiryCondition, SetCondition, SetOptions, in
 
 /// Reads what follows key and value of a SET.
 pub(super) fn set(words: &[&[u8]]) -> Result<SetOptions, Refusal> {
-    let mut options = SetOptions::default();
+    let SetOptions { mut condition, mut expiry, mut return_old } = SetOptions::default();
+    let mut time = None;
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let word = word.to_ascii_uppercase();
         match word.as_slice() {
-            b"NX" if options.condition.is_none() => options.condition = Some(SetCondition::Absent),
-            b"XX" if options.condition.is_none() => options.condition = Some(SetCondition::Present),
-            b"GET" if !options.return_old => options.return_old = true,
-            b"KEEPTTL" if options.expiry == Expiry::Never => options.expiry = Expiry::Keep,
-            b"EX" | b"PX" | b"EXAT" | b"PXAT" if options.expiry == Expiry::Never => {
+            b"NX" if condition != Some(SetCondition::Present) => condition = Some(SetCondition::Absent),
+            b"XX" if condition != Some(SetCondition::Absent) => condition = Some(SetCondition::Present),
+            b"GET" => return_old = true,
+            b"KEEPTTL" if time.is_none() => expiry = Expiry::Keep,
+            b"EX" | b"PX" | b"EXAT" | b"PXAT"
+                if expiry != Expiry::Keep && time.as_ref().is_none_or(|(unit, _)| *unit == word) =>
+            {
                 let number = words.next().ok_or(SYNTAX)?;
-                let unit_ms = if word.starts_with(b"E") { 1000 } else { 1 };
-                let ms = positive("set", number, unit_ms)?;
-                options.expiry = if word.ends_with(b"AT") { Expiry::At(ms) } else { Expiry::In(ms) };
+                time = Some((word, number));
             }
             _ => return Err(SYNTAX),
         }
     }
-    Ok(options)
+    // What is said again is no mistake: the last time counts, and only that has to be a number.
+    if let Some((unit, number)) = time {
+        let ms = positive("set", number, if unit.starts_with(b"E") { 1000 } else { 1 })?;
+        expiry = if unit.ends_with(b"AT") { Expiry::At(ms) } else { Expiry::In(ms) };
+    }
+    Ok(SetOptions { condition, expiry, return_old })
 }
 
 /// Reads what follows the time of an EXPIRE.
@@ -86,7 +92,23 @@ mod tests {
         assert_eq!(words("EXAT 7").unwrap().expiry, Expiry::At(7000));
         assert_eq!(words("PX 7 XX").unwrap().expiry, Expiry::In(7));
         assert_eq!(words("KEEPTTL").unwrap().expiry, Expiry::Keep);
-        for wrong in ["NX XX", "EX", "EX 1 PX 1", "KEEPTTL EX 1", "EX 1 KEEPTTL", "WHAT", "NX NX"] {
+        assert_eq!(words("NX NX nx").unwrap().condition, Some(SetCondition::Absent));
+        assert_eq!(words("XX XX").unwrap().condition, Some(SetCondition::Present));
+        assert!(words("GET GET").unwrap().return_old);
+        assert_eq!(words("KEEPTTL KEEPTTL").unwrap().expiry, Expiry::Keep);
+        assert_eq!(words("EX 1 ex 2").unwrap().expiry, Expiry::In(2000));
+        assert_eq!(words("EX x EX 2").unwrap().expiry, Expiry::In(2000));
+        for wrong in [
+            "NX XX",
+            "XX NX",
+            "EX",
+            "EX 1 PX 1",
+            "EX 1 EXAT 1",
+            "EX 1 EX",
+            "KEEPTTL EX 1",
+            "EX 1 KEEPTTL",
+            "EX x WHAT",
+        ] {
             assert_eq!(words(wrong), Err("ERR syntax error".into()), "{wrong}");
         }
         for wrong in ["EX x", "EX 1.5", "PX 99999999999999999999"] {

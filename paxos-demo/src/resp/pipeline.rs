@@ -15,13 +15,18 @@ use super::command::Shape;
 use super::remote::Remote;
 use super::wire::{Protocol, Reply, write_reply};
 use crate::session::RequestError;
-use crate::state_machine::{COMMAND_HEADER_BYTES, Command, Failure, Outcome, SHORT_RESULT_BYTES, Strings};
+use crate::state_machine::{
+    COMMAND_HEADER_BYTES, COMMANDS_MAX, Command, Failure, Outcome, SHORT_COMMANDS_MAX, Strings,
+};
+use electrode::abi;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Bytes that a command and a result take among several, besides themselves.
+/// Bytes that a command takes among several, besides itself.
 const LENGTH_BYTES: usize = 4;
+// Whatever travels together in a datagram is few enough to be one command.
+const _: () = assert!(abi::PAYLOAD_BYTES_MAX / (COMMAND_HEADER_BYTES + LENGTH_BYTES) <= COMMANDS_MAX);
 /// Replies gathered before they are written.
 const OUTPUT_BYTES: usize = 16 * 1024;
 
@@ -109,11 +114,10 @@ impl Pipeline {
         };
         let max = group.part_bytes_max();
         let bytes = COMMAND_HEADER_BYTES + self.commands.len() + (self.count + 1) * LENGTH_BYTES;
-        let results = 1 + (self.count + 1) * (LENGTH_BYTES + SHORT_RESULT_BYTES);
         let fits = bytes <= max
             && match kind {
                 Kind::Reads => self.kind == Kind::Reads && self.count < self.reads_max,
-                Kind::Short => self.kind == Kind::Short && results <= max,
+                Kind::Short => self.kind == Kind::Short && self.count < SHORT_COMMANDS_MAX,
                 Kind::Alone => false,
             };
         if self.count > 0 && !fits {
@@ -145,11 +149,17 @@ impl Pipeline {
             self.execute().await;
         }
         self.answers.clear();
+        self.answers.shrink_to(OUTPUT_BYTES);
         self.commands.clear();
         self.commands.shrink_to(OUTPUT_BYTES);
         self.count = 0;
         self.portion = usize::MAX;
         false
+    }
+
+    /// Whether a reply holds room that others may wait for, until [`Self::written`].
+    pub fn holds_room(&self) -> bool {
+        self.remote.holds_room()
     }
 
     /// All replies were written.
@@ -234,5 +244,30 @@ fn error_text(error: &RequestError) -> String {
         RequestError::TryAgain { .. } => format!("TRYAGAIN {error}"),
         RequestError::Unknown { .. } | RequestError::SessionLost => format!("UNKNOWN {error}"),
         RequestError::Refused => format!("ERR {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ClusterConfig;
+    use crate::resp::remote::Room;
+    use crate::session::Group;
+    use std::sync::Arc;
+
+    #[test]
+    fn nothing_of_long_requests_and_answers_stays() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let group = Group::new(&ClusterConfig::new(1, vec![([127, 0, 0, 1], 1).into()]));
+            let remote = Remote::open(Arc::new(group), 0, Room::default()).await.unwrap();
+            let mut pipeline = Pipeline::new(remote);
+            pipeline.answered(&Reply::Bulk(vec![0; 1 << 20]), Protocol::Resp2);
+            let mut output = Vec::new();
+            assert!(!pipeline.run(Protocol::Resp2, &mut output).await);
+            assert!(output.len() > 1 << 20);
+            let kept = pipeline.answers.capacity() + pipeline.commands.capacity();
+            assert!(kept <= 2 * OUTPUT_BYTES, "{kept} bytes");
+        });
     }
 }

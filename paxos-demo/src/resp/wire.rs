@@ -2,12 +2,14 @@
 //!
 //! Anybody can connect, so a request is looked over before it is decoded: an array of bulk strings (or an
 //! inline line, which people type into netcat), of bounded size, never nested. What is wrong is said in
-//! Redis's own words, and the connection ends.
+//! Redis's own words, and the connection ends. A request that arrives byte by byte is looked over once
+//! ([`Progress`]).
 
 use redis_protocol::resp2::decode::decode_range;
 use redis_protocol::resp2::encode::encode_borrowed;
 use redis_protocol::resp2::types::{BorrowedFrame, RangeFrame};
 
+use super::inline;
 use crate::state_machine::VALUE_BYTES_MAX;
 
 /// Longest argument. What the group takes may be less: that is refused by [`super::pipeline`] with an error
@@ -17,8 +19,8 @@ pub const ARGUMENT_BYTES_MAX: usize = VALUE_BYTES_MAX;
 pub const REQUEST_BYTES_MAX: usize = ARGUMENT_BYTES_MAX + 64 * 1024;
 /// Longest line: a request that somebody types, or a length.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
-/// Most arguments of one request.
-pub const ARGUMENTS_MAX: usize = 1024;
+/// Most arguments of one request. Their list takes 1 MiB then, not three times the bytes that they came in.
+pub const ARGUMENTS_MAX: usize = 65_536;
 
 /// What is wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +37,9 @@ pub enum ProtocolError {
     /// A line that does not end.
     #[error("too big {0}")]
     TooBigLine(&'static str),
+    /// A quote that is not closed, or not the end of its word.
+    #[error("unbalanced quotes in request")]
+    UnbalancedQuotes,
     /// Arguments that are too long together.
     #[error("too big request: this server takes {REQUEST_BYTES_MAX} bytes")]
     TooBig,
@@ -46,31 +51,51 @@ pub enum ProtocolError {
 /// A request's arguments and its length in bytes; `None` if it is not there as a whole yet.
 pub type Found<'a> = Result<Option<(Vec<&'a [u8]>, usize)>, ProtocolError>;
 
-/// The first request in `input`.
-pub fn next_request(input: &[u8]) -> Found<'_> {
-    match input.first() {
+/// How far a request that is not there as a whole was looked over: what is known is not looked at again.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Where the next argument begins; 0 as long as their number is not known.
+    at: usize,
+    /// Arguments from there on.
+    left: usize,
+}
+
+/// The first request in `input`. `progress` is that of the last call if there was none and `input` has grown since;
+/// `text` is empty, and holds the arguments if they are not in `input` as they are meant.
+pub fn next_request<'a>(input: &'a [u8], progress: &mut Progress, text: &'a mut Vec<u8>) -> Found<'a> {
+    let found = match input.first() {
         None => Ok(None),
-        Some(b'*') => array(input),
-        Some(_) => inline(input),
-    }
-}
-
-fn inline(input: &[u8]) -> Found<'_> {
-    let Some((line, next)) = line(input, 0, "inline request")? else { return Ok(None) };
-    let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    Ok(Some((words.collect(), next)))
-}
-
-fn array(input: &[u8]) -> Found<'_> {
-    let count = number(input, 1, "mbulk count string", ProtocolError::MultibulkLength)?;
-    let Some((count, mut at)) = count else { return Ok(None) };
-    let count = match usize::try_from(count) {
-        Ok(count) if count <= ARGUMENTS_MAX => count,
-        // Redis takes a null array for an empty request.
-        Err(_) if count == -1 => 0,
-        _ => return Err(ProtocolError::MultibulkLength),
+        Some(b'*') => array(input, progress),
+        Some(_) => inline(input, text),
     };
-    for _ in 0..count {
+    if !matches!(found, Ok(None)) {
+        *progress = Progress::default();
+    }
+    found
+}
+
+fn inline<'a>(input: &[u8], text: &'a mut Vec<u8>) -> Found<'a> {
+    let Some((line, next)) = line(input, 0, "inline request")? else { return Ok(None) };
+    let words = inline::words(line, text)?;
+    Ok(Some((words.into_iter().map(|word| &text[word]).collect(), next)))
+}
+
+fn array<'a>(input: &'a [u8], progress: &mut Progress) -> Found<'a> {
+    if progress.at == 0 {
+        let count = number(input, 1, "mbulk count string", ProtocolError::MultibulkLength)?;
+        let Some((count, at)) = count else { return Ok(None) };
+        *progress = match usize::try_from(count) {
+            Ok(left) if left <= ARGUMENTS_MAX => Progress { at, left },
+            Ok(_) => return Err(ProtocolError::MultibulkLength),
+            // Redis takes less than nothing for nothing.
+            Err(_) => Progress { at, left: 0 },
+        };
+        if progress.left == 0 {
+            return Ok(Some((Vec::new(), at)));
+        }
+    }
+    while progress.left > 0 {
+        let at = progress.at;
         match input.get(at) {
             None => return Ok(None),
             Some(b'$') => {}
@@ -82,22 +107,18 @@ fn array(input: &[u8]) -> Found<'_> {
         if length > ARGUMENT_BYTES_MAX {
             return Err(ProtocolError::BulkLength);
         }
-        at = next + length + 2;
-        if at > REQUEST_BYTES_MAX {
+        let end = next + length + 2;
+        if end > REQUEST_BYTES_MAX {
             return Err(ProtocolError::TooBig);
         }
         // The decoder does not look, and whatever is there would be lost.
-        if input.get(at - 2..at).is_some_and(|end| end != b"\r\n") {
-            return Err(ProtocolError::Malformed("an argument is longer than announced".to_owned()));
+        match input.get(end - 2..end) {
+            None => return Ok(None),
+            Some(b"\r\n") => *progress = Progress { at: end, left: progress.left - 1 },
+            Some(_) => return Err(malformed("an argument is longer than announced")),
         }
     }
-    if input.len() < at {
-        return Ok(None);
-    }
-    if count == 0 {
-        return Ok(Some((Vec::new(), at)));
-    }
-    let malformed = |text: &str| ProtocolError::Malformed(text.to_owned());
+    let at = progress.at;
     let decoded = decode_range(&input[..at]).map_err(|error| malformed(error.details()))?;
     let Some((RangeFrame::Array(frames), length)) = decoded else { return Err(malformed("not an array")) };
     if length != at {
@@ -111,6 +132,10 @@ fn array(input: &[u8]) -> Found<'_> {
         })
         .collect::<Result<_, _>>()?;
     Ok(Some((arguments, at)))
+}
+
+fn malformed(text: &str) -> ProtocolError {
+    ProtocolError::Malformed(text.to_owned())
 }
 
 /// The line that begins at `from`, without its end, and where the next begins.
@@ -226,22 +251,53 @@ mod tests {
         bytes
     }
 
+    type Owned = Result<Option<(Vec<Vec<u8>>, usize)>, ProtocolError>;
+
+    fn next_from(input: &[u8], progress: &mut Progress) -> Owned {
+        let mut text = Vec::new();
+        let found = next_request(input, progress, &mut text)?;
+        Ok(found.map(|(arguments, length)| (arguments.iter().map(|a| a.to_vec()).collect(), length)))
+    }
+
+    fn next(input: &[u8]) -> Owned {
+        next_from(input, &mut Progress::default())
+    }
+
     #[test]
     fn arrays_and_inline_lines_are_requests() {
+        let found = |words: &[&[u8]], length| Ok(Some((words.iter().map(|w| w.to_vec()).collect(), length)));
         let bytes = request(&[b"SET", b"k", b"a\r\nb"]);
-        assert_eq!(next_request(&bytes), Ok(Some((vec![&b"SET"[..], b"k", b"a\r\nb"], bytes.len()))));
-        assert_eq!(next_request(b"  get  k \r\nrest"), Ok(Some((vec![&b"get"[..], b"k"], 11))));
-        assert_eq!(next_request(b"\r\n"), Ok(Some((vec![], 2))));
-        assert_eq!(next_request(b"*0\r\n"), Ok(Some((vec![], 4))));
-        assert_eq!(next_request(b"*-1\r\n"), Ok(Some((vec![], 5))));
+        assert_eq!(next(&bytes), found(&[b"SET", b"k", b"a\r\nb"], bytes.len()));
+        assert_eq!(next(b"  get  k \r\nrest"), found(&[b"get", b"k"], 11));
+        assert_eq!(next(b"get \"a k\"\nrest"), found(&[b"get", b"a k"], 10));
+        assert_eq!(next(b"\r\n"), found(&[], 2));
+        assert_eq!(next(b"*0\r\n"), found(&[], 4));
+        assert_eq!(next(b"*-1\r\n"), found(&[], 5));
+        assert_eq!(next(b"*-7\r\nPING\r\n"), found(&[], 5));
+        let many = request(&vec![&b"k"[..]; ARGUMENTS_MAX]);
+        assert_eq!(next(&many).unwrap().unwrap().0.len(), ARGUMENTS_MAX);
+    }
+
+    #[test]
+    fn what_arrives_in_pieces_is_looked_over_once() {
+        let request = request(&vec![&b""[..]; ARGUMENTS_MAX]);
+        let mut progress = Progress::default();
+        let begun = std::time::Instant::now();
+        for end in request.len() - 10_000..request.len() {
+            assert_eq!(next_from(&request[..end], &mut progress), Ok(None));
+        }
+        assert_eq!(next_from(&request, &mut progress).unwrap().unwrap().1, request.len());
+        // Ten thousand times all of it would take more than ten seconds.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(3), "{:?}", begun.elapsed());
     }
 
     #[test]
     fn what_is_wrong_is_said_in_redis_words() {
-        let said = |bytes: &[u8]| next_request(bytes).unwrap_err().to_string();
+        let said = |bytes: &[u8]| next(bytes).unwrap_err().to_string();
         assert_eq!(said(b"*x\r\n"), "invalid multibulk length");
         assert_eq!(said(b"*99999999\r\n"), "invalid multibulk length");
-        assert_eq!(said(b"*-7\r\n"), "invalid multibulk length");
+        assert_eq!(said(b"*65537\r\n"), "invalid multibulk length");
+        assert_eq!(said(b"get \"k\r\n"), "unbalanced quotes in request");
         assert_eq!(said(b"*1\r\n:5\r\n"), "expected '$', got ':'");
         assert_eq!(said(b"*1\r\n*1\r\n"), "expected '$', got '*'");
         assert_eq!(said(b"*1\r\n$-1\r\n"), "invalid bulk length");
@@ -252,7 +308,7 @@ mod tests {
         assert_eq!(said(&[b"*", &endless[..]].concat()), "too big mbulk count string");
         assert_eq!(said(&[b"*1\r\n$", &endless[..]].concat()), "too big bulk count string");
         assert!(!said(b"*1\r\n$2\r\nabXX").is_empty());
-        assert_eq!(next_request(&request(&[&vec![0; ARGUMENT_BYTES_MAX]])).unwrap().unwrap().0.len(), 1);
+        assert_eq!(next(&request(&[&vec![0; ARGUMENT_BYTES_MAX]])).unwrap().unwrap().0.len(), 1);
         assert!(said(&request(&[&vec![0; 600_000], &vec![0; 600_000]])).starts_with("too big request"));
     }
 
@@ -292,10 +348,10 @@ mod tests {
                 .collect();
             let cut = cut.index(all.len() + 1);
             // First with the bytes before the cut, then with all of them.
-            let (mut found, mut at) = (Vec::new(), 0);
+            let (mut found, mut at, mut progress) = (Vec::new(), 0, Progress::default());
             for end in [cut, all.len()] {
-                while let Some((arguments, length)) = next_request(&all[at..end]).unwrap() {
-                    found.push(arguments.iter().map(|a| a.to_vec()).collect::<Vec<_>>());
+                while let Some((arguments, length)) = next_from(&all[at..end], &mut progress).unwrap() {
+                    found.push(arguments);
                     at += length;
                 }
             }
@@ -309,12 +365,12 @@ mod tests {
             if star {
                 bytes.splice(0..0, *b"*2\r\n$");
             }
-            let _ = next_request(&bytes);
+            let _ = next(&bytes);
         }
 
         #[test]
         fn hostile_text_never_panics(text in "[*$:0-9\r\n-]{0,60}") {
-            let _ = next_request(text.as_bytes());
+            let _ = next(text.as_bytes());
         }
     }
 }

@@ -36,6 +36,8 @@ const AT_MS: u8 = 3 << 3;
 // Flags of EXPIRE.
 const ABSOLUTE: u8 = 1 << 3;
 
+/// Commands of one `Many`: more than one datagram holds, and few enough that an op takes no long time.
+pub const COMMANDS_MAX: usize = 256;
 /// Bytes that a GET, a DEL or a plain SET takes besides key and value.
 pub const COMMAND_HEADER_BYTES: usize = 6;
 
@@ -133,7 +135,7 @@ pub enum Command<'a> {
     DbSize,
     /// Several commands, one after the other and with nothing in between: `Results`.
     Many {
-        /// Encoded commands, none of which is a `Many`.
+        /// At most [`COMMANDS_MAX`] encoded commands, none of which is a `Many`.
         commands: Strings<'a>,
     },
 }
@@ -200,6 +202,7 @@ impl<'a> Command<'a> {
             MGET => return Ok(Self::MGet { keys: Strings::parse(n, fields.rest())? }),
             MSET if !n.is_multiple_of(2) => return Err(CommandError::Unpaired),
             MSET => return Ok(Self::MSet { pairs: Strings::parse(n, fields.rest())? }),
+            MANY if n as usize > COMMANDS_MAX => return Err(CommandError::TooMany(n)),
             MANY => return Self::parse_many(Strings::parse(n, fields.rest())?),
             GET | SET | DEL | INCR_BY | APPEND | STRLEN | EXPIRE | PERSIST | TTL | DB_SIZE => {}
             _ => return Err(CommandError::UnknownOperation(operation)),

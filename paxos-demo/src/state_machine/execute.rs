@@ -1,29 +1,54 @@
 //! What each command does to the store.
 
-use super::outcome::{Results, Values};
+use super::outcome::{Results, SHORT_SHARE_BYTES, Values};
 use super::{
-    Command, Expiry, ExpiryCondition, Failure, KvStore, Outcome, SetCondition, SetOptions, VALUE_BYTES_MAX,
+    Command, Expiry, ExpiryCondition, Failure, KvStore, Outcome, SetCondition, SetOptions, Strings,
+    VALUE_BYTES_MAX,
 };
 
 /// Longest result of a read: two values of the greatest length, and what comes with them.
-const RESULT_BYTES_MAX: usize = 2 * VALUE_BYTES_MAX + 32 * 1024;
-/// Longest result of an op: it is kept for the client session. What would return more is not executed.
-const KEPT_RESULT_BYTES_MAX: usize = 4096;
+const READ_RESULT_BYTES_MAX: usize = 2 * VALUE_BYTES_MAX + 32 * 1024;
+/// Longest result of an op: it is kept for the client session, and one datagram holds it. What would return more
+/// is not executed.
+pub const KEPT_RESULT_BYTES_MAX: usize = 1024;
+/// Commands with short results that are executed together: so many of those are surely kept.
+pub const SHORT_COMMANDS_MAX: usize = (KEPT_RESULT_BYTES_MAX - 1) / SHORT_SHARE_BYTES;
 
 impl KvStore {
     /// Applies a command and appends its result to `result`.
     pub fn apply(&mut self, command: &[u8], result: &mut Vec<u8>) {
         match Command::parse(command) {
-            Ok(Command::Many { commands }) => {
-                let mut results = Results::new(result);
-                for command in commands.iter() {
-                    self.sweep();
-                    results.push(|result| self.apply(command, result));
-                }
-            }
-            Ok(command) if command.is_read() => self.answer(&command, KEPT_RESULT_BYTES_MAX, result),
-            Ok(command) => self.change(&command, result),
+            Ok(Command::Many { commands }) => self.apply_many(commands, result),
+            Ok(command) => self.apply_one(&command, KEPT_RESULT_BYTES_MAX, result),
             Err(_) => Outcome::Invalid.encode(result),
+        }
+    }
+
+    /// Each command may return what short results of those behind it would leave, so none of them is executed
+    /// without room for its result.
+    fn apply_many(&mut self, commands: Strings<'_>, result: &mut Vec<u8>) {
+        let mut behind = commands.len();
+        if behind > SHORT_COMMANDS_MAX {
+            return Outcome::Failure(Failure::ResultTooLong).encode(result);
+        }
+        let mut results = Results::new(result);
+        for command in commands.iter() {
+            behind -= 1;
+            self.sweep();
+            let bytes_max = KEPT_RESULT_BYTES_MAX - behind * SHORT_SHARE_BYTES;
+            results.push(|result| match Command::parse(command) {
+                Ok(command) => self.apply_one(&command, bytes_max, result),
+                Err(_) => Outcome::Invalid.encode(result),
+            });
+        }
+    }
+
+    /// Appends the result of one command; `bytes_max` bounds all of `result`.
+    fn apply_one(&mut self, command: &Command<'_>, bytes_max: usize, result: &mut Vec<u8>) {
+        if command.is_read() {
+            self.answer(command, bytes_max, result);
+        } else {
+            self.change(command, bytes_max, result);
         }
     }
 
@@ -36,7 +61,7 @@ impl KvStore {
                     results.push(|result| self.read(command, result));
                 }
             }
-            Ok(command) => self.answer(&command, RESULT_BYTES_MAX, result),
+            Ok(command) => self.answer(&command, READ_RESULT_BYTES_MAX, result),
             Err(_) => Outcome::Invalid.encode(result),
         }
     }
@@ -44,7 +69,7 @@ impl KvStore {
     /// Appends the answer to a read; `bytes_max` bounds all of `result`.
     fn answer(&self, command: &Command<'_>, bytes_max: usize, result: &mut Vec<u8>) {
         let integer = |number: usize| Outcome::Integer(number as i64);
-        let fits = |bytes: usize| result.len() + bytes <= bytes_max;
+        let fits = |bytes: usize| result.len() + 1 + bytes <= bytes_max;
         let outcome = match *command {
             Command::Get { key } => match self.get(key) {
                 Some(pair) if fits(pair.value.len()) => Outcome::Value(&pair.value),
@@ -72,16 +97,20 @@ impl KvStore {
         outcome.encode(result);
     }
 
-    fn change(&mut self, command: &Command<'_>, result: &mut Vec<u8>) {
+    fn change(&mut self, command: &Command<'_>, bytes_max: usize, result: &mut Vec<u8>) {
         let integer = |number: usize| Ok(Outcome::Integer(number as i64));
         let outcome = match *command {
             Command::Set { key, value } => self.put(key, value, None).map(|()| Outcome::Done),
-            Command::SetWith { key, value, options } => return self.set_with(key, value, options, result),
+            Command::SetWith { key, value, options } => {
+                return self.set_with(key, value, options, bytes_max, result);
+            }
             Command::Del { key } => Ok(if self.remove(key) { Outcome::Done } else { Outcome::Absent }),
             Command::DelMany { keys } => integer(keys.iter().filter(|key| self.remove(key)).count()),
             Command::MSet { pairs } => {
                 let bytes = pairs.iter().map(<[u8]>::len).sum();
-                if self.is_full(bytes, pairs.len() / 2) {
+                if pairs.pairs().any(|(_, value)| value.len() > VALUE_BYTES_MAX) {
+                    Err(Failure::ValueTooLong)
+                } else if self.is_full(bytes, pairs.len() / 2) {
                     Err(Failure::OutOfMemory)
                 } else {
                     pairs.pairs().for_each(|(key, value)| self.set(key, value, None));
@@ -115,11 +144,18 @@ impl KvStore {
         Ok(())
     }
 
-    fn set_with(&mut self, key: &[u8], value: &[u8], options: SetOptions, result: &mut Vec<u8>) {
+    fn set_with(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        options: SetOptions,
+        bytes_max: usize,
+        result: &mut Vec<u8>,
+    ) {
         let SetOptions { condition, expiry, return_old } = options;
         let old = self.get(key);
         let outcome = match old {
-            Some(pair) if return_old && result.len() + pair.value.len() > KEPT_RESULT_BYTES_MAX => {
+            Some(pair) if return_old && result.len() + 1 + pair.value.len() > bytes_max => {
                 return Outcome::Failure(Failure::ResultTooLong).encode(result);
             }
             Some(pair) if return_old => Outcome::Value(&pair.value),
@@ -193,9 +229,8 @@ impl KvStore {
     fn set_deadline(&mut self, key: &[u8], deadline_ms: Option<u64>) {
         if deadline_ms.is_some_and(|at| at <= self.clock_ms()) {
             self.remove(key);
-        } else if let Some(pair) = self.get(key) {
-            let value = pair.value.clone();
-            self.set(key, &value, deadline_ms);
+        } else {
+            self.redate(key, deadline_ms);
         }
     }
 

@@ -13,8 +13,10 @@ const VALUES: u8 = 5;
 const FAILURE: u8 = 6;
 const RESULTS: u8 = 7;
 
-/// Longest result of a command with a short one ([`super::Command::has_short_result`]).
-pub const SHORT_RESULT_BYTES: usize = 9;
+/// Longest result of a command with a short one ([`super::Command::has_short_result`]): a number.
+const SHORT_RESULT_BYTES: usize = 9;
+/// What such a result takes among several, its length included.
+pub(super) const SHORT_SHARE_BYTES: usize = 4 + SHORT_RESULT_BYTES;
 
 /// Length of a value that is not there.
 const NO_VALUE: u32 = u32::MAX;
@@ -38,7 +40,7 @@ pub enum Failure {
     /// As much is stored as may be.
     #[error("command not allowed when used memory > 'maxmemory'.")]
     OutOfMemory = 5,
-    /// The one of which something may have changed: there is a result, and it is too long to be returned.
+    /// There would be a result, and it is too long to be returned.
     #[error("the result is longer than this group returns at once; ask for less at a time")]
     ResultTooLong = 6,
 }

@@ -23,8 +23,15 @@ pub struct Pair {
     pub value: Arc<[u8]>,
     /// When it expires, in unix milliseconds.
     pub deadline_ms: Option<u64>,
-    /// Its part of the hash of all contents; kept because hashing takes as long as storing.
-    hash: u64,
+    /// Over key and value. Kept because hashing takes as long as storing: another deadline takes no time.
+    chain: Chain,
+}
+
+impl Pair {
+    /// Its part of the hash of all contents.
+    fn hash(&self) -> u64 {
+        self.deadline_ms.map_or(self.chain, |deadline_ms| self.chain.word(deadline_ms)).value()
+    }
 }
 
 /// All pairs. A copy is free, and later changes of the store copy only what they touch: this is what makes a
@@ -106,30 +113,37 @@ impl KvStore {
 
     /// Stores a pair, over whatever the key held.
     pub fn set(&mut self, key: &[u8], value: &[u8], deadline_ms: Option<u64>) {
-        let hash = pair_hash(key, value, deadline_ms);
-        self.contents = self.contents.wrapping_add(hash);
+        let chain = Chain::seeded(0x6b65_7920_7661_6c75).bytes(key).bytes(value);
         self.bytes += value.len() as u64;
         let Some(pair) = self.pairs.get_mut(key) else {
             let key: Arc<[u8]> = key.into();
             self.bytes += key.len() as u64 + PAIR_OVERHEAD_BYTES;
             self.index(&key, deadline_ms);
-            self.pairs.insert(key, Pair { value: value.into(), deadline_ms, hash });
+            let pair = Pair { value: value.into(), deadline_ms, chain };
+            self.contents = self.contents.wrapping_add(pair.hash());
+            self.pairs.insert(key, pair);
             return;
         };
-        self.contents = self.contents.wrapping_sub(pair.hash);
+        self.contents = self.contents.wrapping_sub(pair.hash());
         self.bytes -= pair.value.len() as u64;
         // In place, unless a snapshot or the length is in the way.
         match Arc::get_mut(&mut pair.value).filter(|old| old.len() == value.len()) {
             Some(old) => old.copy_from_slice(value),
             None => pair.value = value.into(),
         }
+        pair.chain = chain;
         let old = std::mem::replace(&mut pair.deadline_ms, deadline_ms);
-        pair.hash = hash;
-        if old != deadline_ms {
-            let key = Arc::clone(self.pairs.get_key_value(key).expect("it is there").0);
-            self.unindex(&key, old);
-            self.index(&key, deadline_ms);
-        }
+        self.contents = self.contents.wrapping_add(pair.hash());
+        self.reindex(key, old, deadline_ms);
+    }
+
+    /// Gives a pair that is there another deadline. The value is not touched, however long it is.
+    pub(super) fn redate(&mut self, key: &[u8], deadline_ms: Option<u64>) {
+        let Some(pair) = self.pairs.get_mut(key) else { return };
+        self.contents = self.contents.wrapping_sub(pair.hash());
+        let old = std::mem::replace(&mut pair.deadline_ms, deadline_ms);
+        self.contents = self.contents.wrapping_add(pair.hash());
+        self.reindex(key, old, deadline_ms);
     }
 
     /// Removes a pair; whether it was there for somebody who asks.
@@ -141,9 +155,17 @@ impl KvStore {
 
     fn drop_pair(&mut self, key: &[u8]) {
         let Some((key, pair)) = self.pairs.remove_with_key(key) else { return };
-        self.contents = self.contents.wrapping_sub(pair.hash);
+        self.contents = self.contents.wrapping_sub(pair.hash());
         self.bytes -= (key.len() + pair.value.len()) as u64 + PAIR_OVERHEAD_BYTES;
         self.unindex(&key, pair.deadline_ms);
+    }
+
+    fn reindex(&mut self, key: &[u8], old: Option<u64>, new: Option<u64>) {
+        if old != new {
+            let key = Arc::clone(self.pairs.get_key_value(key).expect("it is there").0);
+            self.unindex(&key, old);
+            self.index(&key, new);
+        }
     }
 
     fn index(&mut self, key: &Arc<[u8]>, deadline_ms: Option<u64>) {
@@ -183,9 +205,4 @@ impl KvStore {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
-
-fn pair_hash(key: &[u8], value: &[u8], deadline_ms: Option<u64>) -> u64 {
-    let pair = Chain::seeded(0x6b65_7920_7661_6c75).bytes(key).bytes(value);
-    deadline_ms.map_or(pair, |deadline_ms| pair.word(deadline_ms)).value()
 }

@@ -3,6 +3,7 @@
 mod model;
 
 use super::*;
+use std::sync::Arc;
 
 fn encoded(command: Command<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -205,6 +206,10 @@ fn memory_is_bounded() {
     }
     let too_long = "string exceeds maximum allowed size";
     assert_eq!(said(&mut store, Command::Append { key: b"k", value: b"1" }), too_long);
+    let longer = vec![0; VALUE_BYTES_MAX + 1];
+    let pairs = [&b"a"[..], b"1", b"b", &longer];
+    assert_eq!(said(&mut store, Command::MSet { pairs: Strings::new(&pairs) }), too_long);
+    assert_eq!(said(&mut store, Command::DbSize), "1", "nothing of it");
     let keys = [&b"k"[..]; 100];
     let result = said(&mut store, Command::MGet { keys: Strings::new(&keys) });
     assert!(result.starts_with("the result is longer than"), "{result}");
@@ -252,22 +257,95 @@ fn several_commands_are_executed_in_order() {
     assert_eq!(Command::parse(&nonsense), Err(CommandError::Truncated));
 }
 
-/// What is kept for each session is bounded, however the command asks for more.
+/// What is kept for each session is bounded, however the command asks for more, and what would return more is not
+/// executed.
 #[test]
 fn results_of_ops_are_short() {
     let mut store = KvStore::default();
-    store.set(b"k", &[1; 1000], None);
+    store.set(b"k", &[1; 300], None);
     let old = SetOptions { return_old: true, ..SetOptions::default() };
-    let old = encoded(Command::SetWith { key: b"k", value: &[1; 1000], options: old });
+    let old = encoded(Command::SetWith { key: b"k", value: &[1; 300], options: old });
     let get = encoded(Command::Get { key: b"k" });
     let keys = [&b"k"[..]; 3];
     let mget = encoded(Command::MGet { keys: Strings::new(&keys) });
-    for command in [&old, &get, &mget] {
-        let commands = [&command[..]; 20];
-        let result = run(&mut store, Command::Many { commands: Strings::new(&commands) });
-        assert!((900..5000).contains(&result.len()), "{}", result.len());
-        assert!(matches!(Outcome::parse(&result), Ok(Outcome::Results(all)) if all.iter().count() == 20));
+    let incr = encoded(Command::IncrBy { key: b"n", delta: 1 });
+    let (mut executed, mut refused) = (0, 0);
+    for command in [&old, &get, &mget, &incr] {
+        for count in 1..=256 {
+            let contents = store.contents();
+            let commands = vec![&command[..]; count];
+            let result = run(&mut store, Command::Many { commands: Strings::new(&commands) });
+            assert!(result.len() <= 1024, "{count}: {}", result.len());
+            match Outcome::parse(&result).unwrap() {
+                Outcome::Results(all) => {
+                    assert_eq!(all.iter().count(), count);
+                    executed += 1;
+                }
+                outcome => {
+                    assert_eq!(outcome, Outcome::Failure(Failure::ResultTooLong));
+                    assert_eq!(store.contents(), contents, "{count}");
+                    refused += 1;
+                }
+            }
+        }
     }
+    assert_eq!((executed, refused), (4 * 78, 4 * (256 - 78)), "what travels in one datagram is executed");
+}
+
+#[test]
+fn a_write_that_returns_too_much_is_not_executed() {
+    let old = SetOptions { return_old: true, ..SetOptions::default() };
+    for (length, executed) in [(0, true), (1023, true), (1024, false), (1320, false), (4095, false)] {
+        let mut store = KvStore::default();
+        let value = vec![b'v'; length];
+        store.set(b"k", &value, None);
+        let result = run(&mut store, set_with("k", "new", old));
+        if executed {
+            assert_eq!(Outcome::parse(&result), Ok(Outcome::Value(&value)));
+            assert_eq!(&*store.get(b"k").unwrap().value, b"new");
+        } else {
+            assert_eq!(Outcome::parse(&result), Ok(Outcome::Failure(Failure::ResultTooLong)));
+            assert!(*store.get(b"k").unwrap().value == value, "{length}");
+        }
+    }
+}
+
+/// However little each of them is, an op takes no long time.
+#[test]
+fn more_commands_than_a_datagram_holds_are_no_command() {
+    let mut store = KvStore::default();
+    for command in [Command::Append { key: b"k", value: b"x" }, Command::Get { key: b"k" }] {
+        let command = encoded(command);
+        let commands = vec![&command[..]; 257];
+        assert!(Command::parse(&encoded(Command::Many { commands: Strings::new(&commands[1..]) })).is_ok());
+        let many = encoded(Command::Many { commands: Strings::new(&commands) });
+        assert!(Command::parse(&many).is_err());
+        let (mut applied, mut read) = (Vec::new(), Vec::new());
+        store.apply(&many, &mut applied);
+        store.read(&many, &mut read);
+        assert_eq!(Outcome::parse(&applied), Ok(Outcome::Invalid));
+        assert_eq!(Outcome::parse(&read), Ok(Outcome::Invalid));
+        assert_eq!(store.contents(), 0);
+    }
+}
+
+#[test]
+fn a_deadline_leaves_the_value_where_it_is() {
+    let mut store = KvStore::default();
+    store.set(b"k", b"value", None);
+    let value = Arc::as_ptr(&store.get(b"k").unwrap().value);
+    let contents = store.contents();
+    let unmoved = |store: &KvStore| assert_eq!(Arc::as_ptr(&store.get(b"k").unwrap().value), value);
+    assert_eq!(said(&mut store, expire(5)), "1");
+    unmoved(&store);
+    let mut fresh = KvStore::default();
+    fresh.set(b"k", b"value", Some(5));
+    assert_eq!(store.contents(), fresh.contents());
+    assert_eq!(said(&mut store, Command::Persist { key: b"k" }), "1");
+    unmoved(&store);
+    assert_eq!(store.contents(), contents);
+    store.advance(5);
+    assert_eq!(said(&mut store, Command::Get { key: b"k" }), "\"value\"");
 }
 
 #[test]

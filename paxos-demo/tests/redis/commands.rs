@@ -204,3 +204,45 @@ fn what_is_sent_ahead_travels_together() {
     let taken = ops() - before;
     assert!(taken <= 1000 / 5, "{taken} ops for 1000 requests that were sent at once");
 }
+
+#[test]
+fn a_command_may_have_thousands_of_keys() {
+    let cluster = cluster();
+    let [_, mut client, _] = clients(&cluster);
+    let keys: Vec<String> = (0..2000).map(|n| format!("key:{n}")).collect();
+    let with_values: Vec<&str> = keys.iter().flat_map(|key| [key.as_str(), &key[4..]]).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    assert_eq!(client.call(&[&["MSET"], &with_values[..]].concat()), "+OK");
+    assert_eq!(client.call(&["DBSIZE"]), ":2000");
+    assert_eq!(client.call(&[&["MGET"], &keys[..]].concat()), "*2000");
+    for n in 0..2000 {
+        assert_eq!(client.reply(), n.to_string());
+    }
+    assert_eq!(client.call(&[&["EXISTS"], &keys[..]].concat()), ":2000");
+    assert_eq!(client.call(&[&["DEL"], &keys[..]].concat()), ":2000");
+    assert_eq!(client.call(&["DBSIZE"]), ":0");
+    // As many as there may be.
+    let most = vec!["k"; 65_535];
+    assert_eq!(client.call(&[&["EXISTS"], &most[..]].concat()), ":0");
+    assert_eq!(client.call(&[&["MGET"], &most[..]].concat()), "*65535");
+    for _ in 0..65_535 {
+        assert_eq!(client.reply(), "(nil)");
+    }
+    assert_eq!(client.call(&[&["MSET"], &most[1..]].concat()), "+OK");
+    assert_eq!(client.call(&[&["DEL"], &most[..]].concat()), ":1");
+}
+
+/// What people type, and what Redis makes of it.
+#[test]
+fn lines_are_quoted_and_options_repeated_as_in_redis() {
+    let cluster = cluster();
+    let [_, mut client, _] = clients(&cluster);
+    client.send(b"SET \"a \\x41\\n\" 'it\\'s'\r\nGET \"a A\\n\"\r\nECHO \"\"\r\n");
+    assert_eq!([client.reply(), client.reply(), client.reply()], ["+OK", "it's", ""]);
+    client.send(b"*-7\r\n*0\r\nSET k v NX NX\r\nSET k v EX 10 EX 100\r\nTTL k\r\n");
+    assert_eq!([client.reply(), client.reply(), client.reply()], ["+OK", "+OK", ":100"]);
+    client.send(b"PING\r\nSET \"k\r\n");
+    assert_eq!(client.reply(), "+PONG");
+    assert_eq!(client.reply(), "-ERR Protocol error: unbalanced quotes in request");
+    assert!(client.is_closed());
+}

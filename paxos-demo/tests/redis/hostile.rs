@@ -4,6 +4,7 @@ use super::{Redis, cluster, common, request};
 use paxos_demo::cluster::Cluster;
 use paxos_demo::resp::wire::{ARGUMENT_BYTES_MAX, LINE_BYTES_MAX};
 use paxos_demo::resp::{CONNECTIONS_MAX, INPUT_BYTES_MAX};
+use socket2::SockRef;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -139,6 +140,36 @@ fn replies_that_nobody_reads_do_not_pile_up() {
     }
     let grown = memory_kib(&cluster).saturating_sub(before);
     assert!(grown < 30_000, "{grown} KiB more");
+}
+
+/// Clients ask for as much as there is room for and take none of it: others are served all the same.
+#[test]
+fn results_that_nobody_takes_hold_nobody_up() {
+    let cluster = cluster();
+    let mut client = connect(&cluster);
+    let (long, short) = ("v".repeat(1 << 20), "v".repeat(10_000));
+    for (key, value) in [("a", &long), ("b", &long), ("short", &short)] {
+        assert_eq!(client.call(&["SET", key, value]), "+OK");
+    }
+    let mget = request(&[b"MGET", b"a", b"b"]).repeat(8);
+    let idle: Vec<TcpStream> = (0..9)
+        .map(|_| {
+            let mut stream = TcpStream::connect(cluster.resp_address(0).unwrap()).unwrap();
+            SockRef::from(&stream).set_recv_buffer_size(4096).unwrap();
+            stream.write_all(&mget).unwrap();
+            stream
+        })
+        .collect();
+    // Until they have what there is.
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(client.call(&["GET", "short"]) == short);
+    // Whoever takes nothing goes before others lose patience.
+    assert!(client.call(&["GET", "a"]) == long);
+    common::wait_for("the idle clients to be gone", || {
+        let info = client.call(&["INFO"]);
+        info.contains("connected_clients:1\r\n").then_some(())
+    });
+    drop(idle);
 }
 
 #[test]

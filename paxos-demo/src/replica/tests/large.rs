@@ -3,6 +3,7 @@
 use super::*;
 use crate::message::{Have, Part, window};
 use crate::session::READ;
+use crate::state_machine::{Outcome, SetOptions};
 
 const LENGTH: usize = 9000;
 
@@ -139,4 +140,59 @@ fn parts_that_cannot_be_are_turned_away() {
         let said = replies(&drain(&mut follower));
         assert_eq!(said, vec![(1, ReplyStatus::NotLeader, vec![]); expected]);
     }
+}
+
+/// The network delivers a part of what is long done, while the session's next command is on its way.
+#[test]
+fn a_late_copy_does_not_disturb_what_came_after_it() {
+    let mut replica = leading(3);
+    let command = set(&"v".repeat(3 * LENGTH));
+    assert!(!prepares(&upload(&mut replica, 7, 1, &command)).is_empty());
+    while replica.status().keys == 0 {
+        let last = replica.status().last_op;
+        replica.on_quorum(0, last);
+        drain(&mut replica);
+    }
+    let known = have(&send(&mut replica, 7, 2, &command, 0));
+    for from in [0, 5000] {
+        // It is answered, since its result is known, and nothing else happens.
+        send(&mut replica, 7, 1, &command, from);
+        let mut parts: Vec<Part<'_>> = window(7, 1, 1, &command, from, 400).collect();
+        parts.truncate(3);
+        parts.into_iter().for_each(|part| replica.on_part(0, address(7), part));
+        drain(&mut replica);
+    }
+    assert!(have(&send(&mut replica, 7, 2, &command, known)) > known);
+}
+
+/// However long the old value is: a write that was applied says what it returned.
+#[test]
+fn the_result_of_what_was_applied_is_told() {
+    for length in (900..1500).step_by(37) {
+        let payload_bytes_max = crate::config::PAYLOAD_BYTES_MIN as usize;
+        let mut replica = leading_with(ReplicaConfig { payload_bytes_max, ..config(0, 3) });
+        let value = "v".repeat(length);
+        upload(&mut replica, 1, 1, &set(&value));
+        let mut getset = Vec::new();
+        let options = SetOptions { return_old: true, ..SetOptions::default() };
+        Command::SetWith { key: b"k", value: b"new", options }.encode(&mut getset).unwrap();
+        ask(&mut replica, 0, 2, 1, &getset);
+        ask(&mut replica, 0, 3, READ | 1, &strlen());
+        drain(&mut replica);
+        let last = replica.status().last_op;
+        replica.on_quorum(0, last);
+        let said = replies(&drain(&mut replica));
+        let [.., (2, ReplyStatus::Ok, told), (3, ReplyStatus::Ok, found)] = &said[..] else {
+            panic!("{said:?}")
+        };
+        let applied = Outcome::parse(found) == Ok(Outcome::Integer(3));
+        let told = Outcome::parse(told).unwrap();
+        assert_eq!(told == Outcome::Value(value.as_bytes()), applied, "{length}: {told:?}");
+    }
+}
+
+fn strlen() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Command::Strlen { key: b"k" }.encode(&mut bytes).unwrap();
+    bytes
 }
