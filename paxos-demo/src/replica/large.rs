@@ -59,8 +59,8 @@ impl Replica {
         let Have { client, request: number, have } = have;
         let request = ClientRequest { client, request: number, attempt: 0, command: &[] };
         let Role::Leader(leader) = &mut self.role else { return self.turn_down(from, request) };
-        let Some(result) = leader.results.get(self.now, client, number) else {
-            // Gone: the client reads again.
+        let Some(result) = leader.results.get(self.now, from, client, number) else {
+            // Gone, or not for that address: the client reads again.
             return self.answer(from, request, ReplyStatus::TryAgain);
         };
         for part in window(client, number, 0, &result, have as usize, self.config.payload_bytes_max) {

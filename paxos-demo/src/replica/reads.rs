@@ -87,7 +87,7 @@ impl Replica {
             } else {
                 let result = Bytes::copy_from_slice(fitting(&self.read_result, RESULT_BYTES_MAX));
                 description = ClientReply::describe_large(&result);
-                leader.results.keep(self.now, read.client, read.request, result);
+                leader.results.keep(self.now, read.to, read.client, read.request, result);
                 (ReplyStatus::Large, &description[..])
             };
             let (leader, view) = (self.config.me, self.view);

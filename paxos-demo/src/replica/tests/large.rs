@@ -80,6 +80,9 @@ fn a_command_in_parts_is_consecutive_ops_and_one_reply() {
     }
     assert_eq!(announced, [(7, ReplyStatus::Large, ClientReply::describe_large(&result).to_vec())]);
     assert_eq!(result, [b"\x02", "v".repeat(LENGTH).as_bytes()].concat());
+    // It goes nowhere but to whoever read.
+    replica.on_have(0, address(8), pull(0));
+    assert_eq!(replies(&drain(&mut replica)), [(8, ReplyStatus::TryAgain, vec![])]);
     // A result that is not there, or not any more.
     replica.on_have(0, address(7), Have { request: READ | 2, ..pull(0) });
     assert_eq!(replies(&drain(&mut replica)), [(7, ReplyStatus::TryAgain, vec![])]);
