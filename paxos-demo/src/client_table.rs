@@ -8,8 +8,9 @@
 //! **Bounded.** At `capacity` sessions the one whose last commit is longest ago makes room. That is decided
 //! by op order alone, so replicas evict alike. What a client sees: a session that was evicted is unknown,
 //! and a request of an unknown session other than its first is refused ([`Lookup::Unknown`]) because nobody
-//! can tell any more whether it was executed. The one case that is left: the network delivers a copy of
-//! request 1 after its session was evicted, which takes `capacity` other sessions within the copy's flight.
+//! can tell any more whether it was executed. The one case that is left: a copy of request 1, held back by the
+//! network or sent again by a client that got no answer, arrives after its session was evicted. That takes
+//! `capacity` other sessions that commit meanwhile, at most within the client's timeout.
 
 mod kept;
 
