@@ -26,6 +26,7 @@ mod command;
 mod cpu;
 mod disk;
 mod effect;
+mod encoder;
 mod kernel_path;
 mod machine;
 mod processes;

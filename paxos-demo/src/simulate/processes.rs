@@ -10,6 +10,7 @@ use electrode::{Endpoint, Event};
 use super::check::Violation;
 use super::disk::SimStorage;
 use super::effect::Killed;
+use super::encoder::SimEncoder;
 use super::kernel_path::SimKernel;
 use super::machine::{OFFLOADS, Process, memory};
 use super::run::panic_message;
@@ -214,7 +215,7 @@ pub(super) fn start(shared: &Shared, node: usize) {
         let replica = Replica::start(now, replica, memory).expect("a sound configuration and memory");
         let storage = SimStorage { shared: shared.clone(), node };
         let mut driver = Driver::new(endpoint, replica, Box::new(storage), log_slots)?;
-        driver.encode_at_once();
+        driver.encode_with(Box::new(SimEncoder::new(shared.clone())));
         driver.observe(Box::new(Witnessed { shared: shared.clone(), node }));
         Ok::<_, DriverError>(Box::new(driver))
     }));

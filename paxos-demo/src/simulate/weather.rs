@@ -25,6 +25,17 @@ impl Odds {
     }
 }
 
+/// What most seeds are without. It is drawn apart, so that those keep their course whatever is added here.
+struct Rare {
+    encode_ns_max: u64,
+}
+
+impl Rare {
+    fn draw(rng: &mut Rng) -> Self {
+        Self { encode_ns_max: [0, 0, 0, MS, 20 * MS, 200 * MS][rng.usize(0..6)] }
+    }
+}
+
 /// What a seed draws.
 #[derive(Clone, Debug)]
 pub(super) struct Weather {
@@ -74,6 +85,8 @@ pub(super) struct Weather {
     pub socket_room: usize,
     /// An fsync takes up to so long.
     pub fsync_ns_max: u64,
+    /// Encoding a snapshot takes up to so long; zero: no time.
+    pub encode_ns_max: u64,
 }
 
 impl Weather {
@@ -86,6 +99,8 @@ impl Weather {
         };
         // Values of several ops, in one seed of six; the others are as they are without.
         let large = Rng::with_seed(!rng.clone().u64(..)).u8(0..6) == 0;
+        // Likewise: seeds in which none of this is drawn keep their course.
+        let rare = Rare::draw(&mut Rng::with_seed(rng.clone().u64(..).rotate_left(32)));
         Self {
             members: members.unwrap_or([3, 3, 5][rng.usize(0..3)]),
             durability: durability.unwrap_or([Durability::Memory, Durability::Disk][rng.usize(0..2)]),
@@ -121,6 +136,7 @@ impl Weather {
             socket_loses: pick(rng, &[0, 100, 20]),
             socket_room: [4, 16, 256][rng.usize(0..3)],
             fsync_ns_max: [100 * US, 2 * MS, 20 * MS][rng.usize(0..3)],
+            encode_ns_max: rare.encode_ns_max,
         }
     }
 
