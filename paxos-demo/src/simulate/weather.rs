@@ -27,12 +27,22 @@ impl Odds {
 
 /// What most seeds are without. It is drawn apart, so that those keep their course whatever is added here.
 struct Rare {
+    /// Sizes with another quorum arithmetic: no minority at all, an even group, and a large one.
+    members: Option<usize>,
     encode_ns_max: u64,
 }
 
 impl Rare {
     fn draw(rng: &mut Rng) -> Self {
-        Self { encode_ns_max: [0, 0, 0, MS, 20 * MS, 200 * MS][rng.usize(0..6)] }
+        Self {
+            members: match rng.u8(0..24) {
+                0..3 => Some(2),
+                3..6 => Some(4),
+                6 => Some(7),
+                _ => None,
+            },
+            encode_ns_max: [0, 0, 0, MS, 20 * MS, 200 * MS][rng.usize(0..6)],
+        }
     }
 }
 
@@ -101,8 +111,9 @@ impl Weather {
         let large = Rng::with_seed(!rng.clone().u64(..)).u8(0..6) == 0;
         // Likewise: seeds in which none of this is drawn keep their course.
         let rare = Rare::draw(&mut Rng::with_seed(rng.clone().u64(..).rotate_left(32)));
+        let often_drawn = [3, 3, 5][rng.usize(0..3)];
         Self {
-            members: members.unwrap_or([3, 3, 5][rng.usize(0..3)]),
+            members: members.or(rare.members).unwrap_or(often_drawn),
             durability: durability.unwrap_or([Durability::Memory, Durability::Disk][rng.usize(0..2)]),
             clients: rng.usize(1..7),
             log_slots: [4, 4, 8, 16][rng.usize(0..4)],
