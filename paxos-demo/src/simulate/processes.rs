@@ -117,6 +117,9 @@ impl World {
         replica.log_bytes_max = self.weather.log_bytes_max;
         replica.snapshot_bytes = self.weather.log_bytes_max as u64;
         replica.durable = self.weather.durability == Durability::Disk;
+        let disk = &self.nodes[node].disk;
+        replica.born = disk.born.unwrap_or(incarnation);
+        replica.met = disk.met.clone();
         replica.plants = self.plants;
         if self.stage.is_some() {
             super::story::set_times(&mut replica);
@@ -188,6 +191,7 @@ pub(super) fn start(shared: &Shared, node: usize) {
     machine.kernel = fresh;
     machine.life = life;
     machine.attached = true;
+    machine.disk.born.get_or_insert(incarnation);
     machine.carriers = 0;
     machine.inbox.clear();
     machine.process = Process::Running;
@@ -276,15 +280,11 @@ pub(super) fn step(shared: &Shared, node: usize) {
 
 impl World {
     /// What the disk gives back to a new life.
-    fn remembered(&mut self, node: usize) -> Memory {
+    fn remembered(&self, node: usize) -> Memory {
         let memory_only = self.memory_only();
         let forgets = self.plants.has(Plant::A17);
-        let disk = &mut self.nodes[node].disk;
-        let first_life = disk.state.is_none();
-        let (view, last_normal_view) = *disk.state.get_or_insert_default();
-        if first_life || forgets {
-            return Memory::FirstLife;
-        }
+        let disk = &self.nodes[node].disk;
+        let Some((view, last_normal_view)) = disk.state.filter(|_| !forgets) else { return Memory::Nothing };
         if memory_only {
             return Memory::View { view, last_normal_view };
         }
