@@ -27,6 +27,7 @@ mod cpu;
 mod disk;
 mod effect;
 mod encoder;
+mod faults;
 mod kernel_path;
 mod machine;
 mod processes;

@@ -8,11 +8,11 @@ use electrode::types::ReplicaId;
 use electrode::{Endpoint, Event};
 
 use super::check::Violation;
-use super::disk::SimStorage;
+use super::disk::{Disk, SimStorage};
 use super::effect::Killed;
 use super::encoder::SimEncoder;
 use super::kernel_path::SimKernel;
-use super::machine::{OFFLOADS, Process, memory};
+use super::machine::{Fate, OFFLOADS, Process, memory};
 use super::run::panic_message;
 use super::transport::SimTransport;
 use super::weather::{MS, US};
@@ -21,7 +21,7 @@ use crate::batcher::Batching;
 use crate::config::Durability;
 use crate::driver::{Driver, DriverError, Observer};
 use crate::plant::{Plant, Plants};
-use crate::replica::{Action, GateRole, Memory, Replica, ReplicaConfig};
+use crate::replica::{Action, Fatal, GateRole, Memory, Replica, ReplicaConfig};
 
 /// Shows the boundary of a replica to the checkers.
 struct Witnessed {
@@ -151,8 +151,13 @@ impl World {
             // A story says when.
             return;
         }
+        if self.nodes[node].fate == Fate::Gone {
+            return;
+        }
         let away = self.weather.away_ns_max;
-        let back = self.now + self.rng.u64(US..away);
+        // One that will be turned away is started again and again, but not at once.
+        let pause = if self.nodes[node].fate == Fate::Returns { 0 } else { 50 * MS };
+        let back = self.now + pause + self.rng.u64(US..away);
         self.plan(back, Happening::Start { node });
     }
 
@@ -191,6 +196,10 @@ pub(super) fn start(shared: &Shared, node: usize) {
     machine.kernel = fresh;
     machine.life = life;
     machine.attached = true;
+    if machine.fate == (Fate::BeginsAnew { wiped: false }) {
+        machine.fate = Fate::BeginsAnew { wiped: true };
+        machine.disk = Disk::default();
+    }
     machine.disk.born.get_or_insert(incarnation);
     machine.carriers = 0;
     machine.inbox.clear();
@@ -266,7 +275,7 @@ pub(super) fn step(shared: &Shared, node: usize) {
             world.wake(node, at);
         }
         Ok(Err(error)) => {
-            world.violate(Err(Violation::new("stop", node, error.to_string())));
+            world.ended(node, &error);
             drop(world);
             drop(driver);
         }
@@ -299,6 +308,17 @@ impl World {
         let checked = self.checker.commits(node, commit, replica.is_leading().then_some(durable));
         self.trace.mix(&[node as u64, commit.0, replica.applied().0]);
         self.violate(checked);
+    }
+
+    /// A process ended by itself. Only one that began anew may: it was turned away (D6).
+    fn ended(&mut self, node: usize, error: &DriverError) {
+        let turned_away = matches!(error, DriverError::Fatal(Fatal::TurnedAway { .. }));
+        if !turned_away || self.nodes[node].fate == Fate::Returns {
+            self.violate(Err(Violation::new("stop", node, error.to_string())));
+        }
+        let now = self.now;
+        self.trace.line(now, |line| line.push_str(&format!("r{node} stops: {error}")));
+        self.died(node);
     }
 
     /// A process ended by unwinding: it was killed, or it panicked.

@@ -30,6 +30,7 @@ struct Rare {
     /// Sizes with another quorum arithmetic: no minority at all, an even group, and a large one.
     members: Option<usize>,
     encode_ns_max: u64,
+    gone_every_ns: u64,
 }
 
 impl Rare {
@@ -42,6 +43,7 @@ impl Rare {
                 _ => None,
             },
             encode_ns_max: [0, 0, 0, MS, 20 * MS, 200 * MS][rng.usize(0..6)],
+            gone_every_ns: [0, 0, 0, 0, 300 * MS, 1500 * MS][rng.usize(0..6)],
         }
     }
 }
@@ -79,6 +81,8 @@ pub(super) struct Weather {
     pub kill_every_ns: u64,
     pub power_loss_every_ns: u64,
     pub stop_every_ns: u64,
+    /// Members are lost for good, up to a minority.
+    pub gone_every_ns: u64,
     /// How long a killed replica stays away at most.
     pub away_ns_max: u64,
     /// A process is interrupted at an effect.
@@ -136,6 +140,7 @@ impl Weather {
             kill_every_ns: often(rng, &[60, 150, 400]),
             power_loss_every_ns: often(rng, &[150, 400]),
             stop_every_ns: often(rng, &[30, 120]),
+            gone_every_ns: rare.gone_every_ns,
             away_ns_max: [5 * MS, 60 * MS, 300 * MS][rng.usize(0..3)],
             interrupt: pick(rng, &[0, 400, 100, 30]),
             interrupt_ns_max: [100 * US, 2 * MS, 20 * MS][rng.usize(0..3)],
@@ -167,6 +172,7 @@ impl Weather {
             kill_every_ns: 0,
             power_loss_every_ns: 0,
             stop_every_ns: 0,
+            gone_every_ns: 0,
             // A process shares its CPU also where nothing is wrong.
             interrupt: Odds(30),
             interrupt_ns_max: 100 * US,
