@@ -83,9 +83,14 @@ impl World {
         self.nodes[node].fate == Fate::Returns && 2 * (gone + 1) < self.weather.members
     }
 
-    /// The machine is gone, or only what was in its data directory.
+    /// The machine is gone, or only what was in its data directory. Whoever never met the old memory cannot tell the
+    /// new one from a first start: that it is turned away is promised only where all others have (D6).
     fn goes_for_good(&mut self, node: usize) {
-        let fate = [Fate::Gone, Fate::BeginsAnew { wiped: false }][self.rng.usize(0..2)];
+        let knows = |machine: &Machine| machine.disk.met.get(node).is_some_and(|met| *met != 0);
+        let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
+        let all_know = others.map(|(_, machine)| machine).all(|m| m.fate != Fate::Returns || knows(m));
+        let anew = self.rng.bool() && all_know;
+        let fate = if anew { Fate::BeginsAnew { wiped: false } } else { Fate::Gone };
         let now = self.now;
         self.trace.line(now, |line| line.push_str(&format!("r{node} will be lost: {fate:?}")));
         self.nodes[node].fate = fate;
