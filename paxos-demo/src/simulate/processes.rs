@@ -15,7 +15,7 @@ use super::kernel_path::SimKernel;
 use super::machine::{Fate, OFFLOADS, Process, memory};
 use super::run::panic_message;
 use super::transport::SimTransport;
-use super::weather::{MS, US};
+use super::weather::{MS, Times, US};
 use super::world::{Happening, Shared, World, lock};
 use crate::batcher::Batching;
 use crate::config::Durability;
@@ -103,14 +103,14 @@ impl World {
         replica.pipeline_batches = self.weather.pipeline_batches;
         replica.window_ops = u64::from(self.config.quorum_window) / 2;
         replica.client_sessions_max = 64;
-        replica.heartbeat_ns = 3 * MS;
-        replica.resend_ns = 3 * MS;
+        let Times { heartbeat_ns, resend_ns, leader_timeout_ns, view_change_timeout_ns } = self.weather.times;
+        (replica.heartbeat_ns, replica.resend_ns) = (heartbeat_ns, resend_ns);
+        replica.leader_timeout_ns = leader_timeout_ns;
+        replica.view_change_timeout_ns = view_change_timeout_ns;
         replica.resend_max_ns = 40 * MS;
         replica.hello_ns = 5 * MS;
         replica.hello_max_ns = 40 * MS;
         replica.formation_wait_ns = 20 * MS;
-        replica.leader_timeout_ns = 9 * MS;
-        replica.view_change_timeout_ns = 15 * MS;
         replica.formation_timeout_ns = 100 * MS;
         replica.lost_after_ns = 2000 * MS;
         replica.repair_ops = self.weather.repair_ops;
@@ -121,9 +121,6 @@ impl World {
         replica.born = disk.born.unwrap_or(incarnation);
         replica.met = disk.met.clone();
         replica.plants = self.plants;
-        if self.stage.is_some() {
-            super::story::set_times(&mut replica);
-        }
         replica
     }
 

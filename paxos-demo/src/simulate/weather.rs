@@ -48,9 +48,19 @@ impl Rare {
     }
 }
 
-/// What a seed draws.
+/// How soon a replica acts on silence.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Times {
+    pub heartbeat_ns: u64,
+    pub resend_ns: u64,
+    pub leader_timeout_ns: u64,
+    pub view_change_timeout_ns: u64,
+}
+
+/// What a seed draws, and the times that all seeds share.
 #[derive(Clone, Debug)]
 pub(super) struct Weather {
+    pub times: Times,
     pub members: usize,
     pub durability: Durability,
     pub clients: usize,
@@ -117,6 +127,12 @@ impl Weather {
         let rare = Rare::draw(&mut Rng::with_seed(rng.clone().u64(..).rotate_left(32)));
         let often_drawn = [3, 3, 5][rng.usize(0..3)];
         Self {
+            times: Times {
+                heartbeat_ns: 3 * MS,
+                resend_ns: 3 * MS,
+                leader_timeout_ns: 9 * MS,
+                view_change_timeout_ns: 15 * MS,
+            },
             members: members.or(rare.members).unwrap_or(often_drawn),
             durability: durability.unwrap_or([Durability::Memory, Durability::Disk][rng.usize(0..2)]),
             clients: rng.usize(1..7),
