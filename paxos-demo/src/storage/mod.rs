@@ -6,9 +6,9 @@
 //! A data directory belongs to one replica, one configuration and one durability mode, and to one process at a
 //! time. Its first life has to be asked for (`bootstrap`): without a state file a replica cannot tell a first
 //! start from a lost disk (D6). `bootstrap` with a state file is a restart like any other, so that a supervisor
-//! may repeat its command line; but then it does not notice either when the disk is lost, and a replica that
-//! begins anew under an old name can cost the group what it acknowledged. Leave `--bootstrap` out of what is
-//! repeated.
+//! may repeat its command line; but then it does not notice either when the disk is lost. The other members turn
+//! such a replica away if they have met it before; whoever has not cannot tell, and so a replica that begins anew
+//! under an old name can cost the group what it acknowledged. Leave `--bootstrap` out of what is repeated.
 
 pub mod disk;
 mod error;
