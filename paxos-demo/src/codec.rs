@@ -58,8 +58,8 @@ mod tests {
 
     fn messages() -> Vec<PeerMessage> {
         vec![
-            PeerMessage::Hello { config_hash: u64::MAX, first_life: true },
-            PeerMessage::Welcome { config_hash: 1, incarnation: u32::MAX, first_life: false },
+            PeerMessage::Hello { config_hash: u64::MAX, born: u32::MAX },
+            PeerMessage::Welcome { config_hash: 1, incarnation: u32::MAX, born: 0 },
             PeerMessage::Refused { incarnation: 3, reason: Refusal::Restarted { known: 2 } },
             PeerMessage::Refused {
                 incarnation: 3,

@@ -13,7 +13,7 @@ use electrode::types::{OpNumber, ReplicaSet};
 use electrode::{Endpoint, Event, Patience, Round};
 
 use crate::codec;
-use crate::encoder::Encoder;
+use crate::encoder::{Encoder, ThreadEncoder};
 use crate::message::{self, Packet};
 use crate::node::{Node, NodeStatus};
 use crate::plant::{Plant, Plants};
@@ -64,7 +64,7 @@ pub struct Driver {
     /// Last ops of the rounds that were queued since the last send.
     broadcast: Vec<OpNumber>,
     storage: Box<dyn Storage>,
-    encoder: Encoder,
+    encoder: Box<dyn Encoder>,
     inbox: Inbox,
     scratch: Vec<u8>,
 }
@@ -162,7 +162,7 @@ impl Driver {
             quiet: 0,
             broadcast: Vec::new(),
             storage,
-            encoder: Encoder::default(),
+            encoder: Box::new(ThreadEncoder::default()),
             inbox: Inbox::default(),
             scratch: Vec::new(),
         })
@@ -188,9 +188,9 @@ impl Driver {
         Ok(self.sleep(events))
     }
 
-    /// Encodes snapshots on the driver's own thread.
-    pub fn encode_at_once(&mut self) {
-        self.encoder = Encoder::at_once();
+    /// Encodes snapshots otherwise than on threads: for a simulation, where every thread but one is a surprise.
+    pub fn encode_with(&mut self, encoder: Box<dyn Encoder>) {
+        self.encoder = encoder;
     }
 
     /// The endpoint.
@@ -290,6 +290,7 @@ impl Driver {
                 Action::SaveState { view, last_normal_view } => {
                     self.storage.save_state(view, last_normal_view)?;
                 }
+                Action::SaveMember { peer, incarnation } => self.storage.save_member(peer, incarnation)?,
                 Action::LogAppend(entry) => self.storage.append(&entry)?,
                 Action::InstallLog { view, keep, snapshot, entries } => {
                     self.storage.install(view, keep, snapshot, &entries)?;

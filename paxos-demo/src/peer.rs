@@ -34,8 +34,9 @@ pub enum PeerMessage {
     Hello {
         /// Hash of what all members must agree on.
         config_hash: u64,
-        /// The sender remembers no earlier life: if the receiver does, the sender's state was lost (D6).
-        first_life: bool,
+        /// Incarnation in which the sender's memory begins: if the receiver knows an earlier one, what was
+        /// promised in that one is lost (D6).
+        born: u32,
     },
     /// "I know you, and I am the incarnation that sends this."
     Welcome {
@@ -44,7 +45,7 @@ pub enum PeerMessage {
         /// The incarnation that is welcome: an answer to an earlier life is not for this one.
         incarnation: u32,
         /// As in Hello, of the sender.
-        first_life: bool,
+        born: u32,
     },
     /// "I do not deal with you."
     Refused {

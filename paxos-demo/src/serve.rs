@@ -126,13 +126,14 @@ pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
         choice.reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default()
     );
     let mut replica_config = replica_config(&config, ReplicaId(args.id), incarnation);
+    replica_config.born = opened.persisted.born;
+    replica_config.met = opened.persisted.met.clone();
     replica_config.payload_bytes_max = endpoint.payload_bytes_max();
     replica_config.recover_at_ns = endpoint.earlier_life_ends_ns();
-    let storage::Opened { storage, first_life, remembered, persisted, log, snapshot, .. } = opened;
+    let storage::Opened { storage, first_life, persisted, log, snapshot, .. } = opened;
     let (view, last_normal_view) = (persisted.view, persisted.last_normal_view);
     let memory = match config.durability {
-        _ if first_life && remembered => Memory::NothingPromised,
-        _ if first_life => Memory::FirstLife,
+        _ if first_life => Memory::Nothing,
         Durability::Disk => Memory::Log { view, last_normal_view, snapshot, log },
         Durability::Memory | Durability::Process => Memory::View { view, last_normal_view },
     };

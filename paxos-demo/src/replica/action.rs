@@ -82,6 +82,13 @@ pub enum Action {
     },
     /// Close the gate, hand over everything that it acknowledged, then call `Replica::on_frozen` (U1, U2).
     Freeze,
+    /// Sync to disk before anything that follows is carried out: this member was met for the first time (D6).
+    SaveMember {
+        /// The member.
+        peer: ReplicaId,
+        /// Its incarnation.
+        incarnation: u32,
+    },
     /// Sync this to disk before anything that follows is carried out (D3).
     SaveState {
         /// Current view.

@@ -25,6 +25,10 @@ pub struct ReplicaConfig {
     pub members: usize,
     /// Number of this life of the replica, from 1; must grow with each restart.
     pub incarnation: u32,
+    /// Incarnation in which the replica's memory begins: the first one that its data directory knows (D6).
+    pub born: u32,
+    /// Incarnation in which an earlier life first met each member (D6); 0, or too short: never.
+    pub met: Vec<u32>,
     /// Hash of what all members must agree on. `client_sessions_max` belongs to it.
     pub config_hash: u64,
     /// Largest payload of a datagram.
@@ -120,6 +124,8 @@ impl ReplicaConfig {
             me,
             members,
             incarnation,
+            born: incarnation,
+            met: Vec::new(),
             config_hash,
             // What fits over IPv6 as well, so that a group may mix both.
             payload_bytes_max: abi::PAYLOAD_BYTES_MAX - 20,

@@ -43,12 +43,7 @@ impl Contact {
     }
 
     /// What is to be asked now, and whether it is too long that a quorum was heard.
-    pub fn tick(
-        &mut self,
-        now: u64,
-        config: &ReplicaConfig,
-        first_life: bool,
-    ) -> (Option<PeerMessage>, bool) {
+    pub fn tick(&mut self, now: u64, config: &ReplicaConfig) -> (Option<PeerMessage>, bool) {
         if now < self.ask_at {
             return (None, false);
         }
@@ -61,8 +56,8 @@ impl Contact {
         let lost = now >= self.asks_since + config.step_down_ns / 2;
         // More than once before it counts as lost: a datagram may be.
         self.ask_at = now + (config.step_down_ns / 8).max(1);
-        let config_hash = config.config_hash;
-        (Some(PeerMessage::Hello { config_hash, first_life }), lost)
+        let ReplicaConfig { config_hash, born, .. } = *config;
+        (Some(PeerMessage::Hello { config_hash, born }), lost)
     }
 }
 
@@ -77,7 +72,7 @@ mod tests {
     }
 
     fn asks(contact: &mut Contact, now: u64, config: &ReplicaConfig) -> (bool, bool) {
-        let (question, lost) = contact.tick(now, config, false);
+        let (question, lost) = contact.tick(now, config);
         (question.is_some(), lost)
     }
 

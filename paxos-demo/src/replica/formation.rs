@@ -4,10 +4,10 @@
 //! quorum has welcomed this life of it; a follower opens as soon as it knows the leader's incarnation. Members that come later
 //! are added as they come.
 //!
-//! A member that comes back says so: its incarnation is higher, and its Hello is not that of a first life.
-//! From then on only the new life counts (L2, F4, D4), and if it led the view, the view is over (L11). A Hello
-//! of a *first* life from a member that is known in another one means that its memory was lost together with
-//! what it promised: it is turned away (D6).
+//! A member that comes back says so: its incarnation is higher, and its memory reaches back to the one that is
+//! known. From then on only the new life counts (L2, F4, D4), and if it led the view, the view is over (L11). If
+//! its memory begins *after* the incarnation that is known, what was promised in that one is lost: it is turned
+//! away, in this life and in all that follow (D6).
 
 use super::{Action, Fatal, GateRole, Intent, NEVER, Replica, ReplicaConfig, Role, Warning};
 use crate::peer::{PeerMessage, Refusal};
@@ -18,6 +18,9 @@ use electrode::types::{ReplicaId, ReplicaSet};
 pub(super) struct Formation {
     /// Incarnation of each member, 0 while unknown. The own one is known.
     incarnations: Vec<u32>,
+    /// Incarnation in which this or an earlier life first met each member; 0: never. Its memory reaches back so
+    /// far, or it is another one.
+    met: Vec<u32>,
     /// Members that have welcomed this incarnation.
     welcomed_by: ReplicaSet,
     /// Members that have turned this replica away, and members that were warned about: once is enough.
@@ -33,8 +36,11 @@ impl Formation {
     pub(super) fn new(now: u64, config: &ReplicaConfig) -> Self {
         let mut incarnations = vec![0; config.members];
         incarnations[config.me.index()] = config.incarnation;
+        let mut met = config.met.clone();
+        met.resize(config.members, 0);
         Self {
             incarnations,
+            met,
             welcomed_by: ReplicaSet::EMPTY.with(config.me),
             refused_by: ReplicaSet::EMPTY,
             warned_about: ReplicaSet::EMPTY,
@@ -70,8 +76,8 @@ impl Replica {
         if self.now >= self.formation.hello_at {
             let strangers = ReplicaSet::all(self.config.members).difference(self.formation.welcomed_by);
             for to in strangers.iter() {
-                let (config_hash, first_life) = (self.config.config_hash, self.first_life);
-                self.outbox.send(to, PeerMessage::Hello { config_hash, first_life });
+                let (config_hash, born) = (self.config.config_hash, self.config.born);
+                self.outbox.send(to, PeerMessage::Hello { config_hash, born });
             }
             let interval = self.formation.hello_interval_ns;
             self.formation.hello_at = if strangers.is_empty() { NEVER } else { self.now + interval };
@@ -80,10 +86,10 @@ impl Replica {
         self.open_when_formed();
     }
 
-    pub(super) fn on_hello(&mut self, from: ReplicaId, incarnation: u32, config_hash: u64, first_life: bool) {
-        if self.meet(from, incarnation, config_hash, first_life) {
-            let (config_hash, first_life) = (self.config.config_hash, self.first_life);
-            self.outbox.send(from, PeerMessage::Welcome { config_hash, incarnation, first_life });
+    pub(super) fn on_hello(&mut self, from: ReplicaId, incarnation: u32, config_hash: u64, born: u32) {
+        if self.meet(from, incarnation, config_hash, born) {
+            let (config_hash, born) = (self.config.config_hash, self.config.born);
+            self.outbox.send(from, PeerMessage::Welcome { config_hash, incarnation, born });
             self.open_when_formed();
         }
     }
@@ -94,11 +100,11 @@ impl Replica {
         incarnation: u32,
         config_hash: u64,
         mine: u32,
-        first_life: bool,
+        born: u32,
     ) {
         if mine != self.config.incarnation {
             self.counters.ignored += 1;
-        } else if self.meet(from, incarnation, config_hash, first_life) {
+        } else if self.meet(from, incarnation, config_hash, born) {
             self.formation.welcomed_by = self.formation.welcomed_by.with(from);
             if self.formation.welcomed_by.len() == self.config.members {
                 self.formation.hello_at = NEVER;
@@ -107,8 +113,8 @@ impl Replica {
         }
     }
 
-    /// Turned away. Whether that is the end depends on who says it: a follower cannot work without its leader,
-    /// nor a leader without a quorum.
+    /// Turned away. What was lost is lost, whoever says so (D6). Whether another configuration is the end depends
+    /// on who says it: a follower cannot work without its leader, nor a leader without a quorum.
     pub(super) fn on_refused(&mut self, by: ReplicaId, mine: u32, reason: Refusal) {
         if mine != self.config.incarnation {
             self.counters.ignored += 1;
@@ -117,7 +123,7 @@ impl Replica {
         let first = !self.formation.refused_by.contains(by);
         let fatal = match reason {
             // At any time: a leader that finds out late that it led before must not go on either (L11).
-            Refusal::Restarted { .. } => by == self.leader() || self.config.me == self.leader(),
+            Refusal::Restarted { .. } => true,
             Refusal::ConfigMismatch { .. } => {
                 self.formation.refused_by = self.formation.refused_by.with(by);
                 let left = self.config.members - self.formation.refused_by.len();
@@ -135,7 +141,7 @@ impl Replica {
     }
 
     /// Whether a member may be dealt with in the incarnation that it has now; if not, it is told why.
-    fn meet(&mut self, peer: ReplicaId, incarnation: u32, config_hash: u64, first_life: bool) -> bool {
+    fn meet(&mut self, peer: ReplicaId, incarnation: u32, config_hash: u64, born: u32) -> bool {
         let (ours, theirs) = (self.config.config_hash, config_hash);
         if theirs != ours {
             if self.formation.warn_once(peer) {
@@ -145,10 +151,13 @@ impl Replica {
             self.outbox.send(peer, PeerMessage::Refused { incarnation, reason });
             return false;
         }
-        match self.formation.incarnation(peer) {
-            Some(known) if known == incarnation => true,
+        let met = self.formation.met[peer.index()];
+        let before = self.formation.incarnation(peer);
+        let known = before.unwrap_or(met);
+        match before {
+            Some(before) if before == incarnation => true,
             // D6: with its memory went what it promised, to this replica or to another.
-            Some(known) if incarnation < known || first_life && !self.planted(Plant::A17) => {
+            _ if incarnation < known || met != 0 && born > met && !self.planted(Plant::A17) => {
                 if incarnation > known && self.formation.warn_once(peer) {
                     let now = incarnation;
                     self.outbox.push(Action::Warn(Warning::PeerRestarted { peer, known, now }));
@@ -157,8 +166,12 @@ impl Replica {
                 self.outbox.send(peer, PeerMessage::Refused { incarnation, reason });
                 false
             }
-            known => {
+            _ => {
                 self.formation.incarnations[peer.index()] = incarnation;
+                if met == 0 {
+                    self.formation.met[peer.index()] = incarnation;
+                    self.outbox.push(Action::SaveMember { peer, incarnation });
+                }
                 // Its earlier life may have welcomed this replica; this one has not.
                 self.formation.welcomed_by = self.formation.welcomed_by.without(peer);
                 self.formation.hello_at = self.formation.hello_at.min(self.now + self.config.hello_ns);
@@ -167,7 +180,7 @@ impl Replica {
                     leader.resender.introduce(self.now, peer, self.log.last_op());
                 }
                 let resumes = self.planted(Plant::P11) || self.planted(Plant::A17);
-                if known.is_some()
+                if before.is_some()
                     && !resumes
                     && peer == self.leader()
                     && matches!(self.role, Role::Follower(_))

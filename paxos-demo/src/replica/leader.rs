@@ -304,7 +304,7 @@ impl Replica {
             self.counters.commit_notices += 1;
             self.outbox.push(Action::CommitNotice { commit: self.commit });
         }
-        let (question, lost) = leader.contact.tick(now, &self.config, self.first_life);
+        let (question, lost) = leader.contact.tick(now, &self.config);
         let waits_since = leader.stuck_since.max(leader.helped_at);
         let stuck = now >= waits_since.saturating_add(self.config.step_down_ns);
         if now >= leader.housekeeping_at {

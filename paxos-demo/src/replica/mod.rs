@@ -112,8 +112,6 @@ pub struct Replica {
     durable: OpNumber,
     stored: Stored,
     donor: Donor,
-    /// No earlier life is remembered.
-    first_life: bool,
     /// Snapshots in a row that could not be used.
     bad_snapshots: u32,
     /// When each member last found the leader silent.
@@ -195,11 +193,11 @@ impl Replica {
             leader.contact.hear(self.now, from);
         }
         match message {
-            PeerMessage::Hello { config_hash, first_life } => {
-                self.on_hello(from, incarnation, config_hash, first_life);
+            PeerMessage::Hello { config_hash, born } => {
+                self.on_hello(from, incarnation, config_hash, born);
             }
-            PeerMessage::Welcome { config_hash, incarnation: mine, first_life } => {
-                self.on_welcome(from, incarnation, config_hash, mine, first_life);
+            PeerMessage::Welcome { config_hash, incarnation: mine, born } => {
+                self.on_welcome(from, incarnation, config_hash, mine, born);
             }
             PeerMessage::Refused { incarnation: mine, reason } => self.on_refused(from, mine, reason),
             // What follows is only for those who introduced themselves: a late message of an earlier life

@@ -17,10 +17,8 @@ use thiserror::Error;
 /// What a replica remembers of its earlier lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Memory {
-    /// There is none: an empty log in view 0. Whoever knows an earlier life will not hear of this one (D6).
-    FirstLife,
-    /// There were lives, but none that opened its gate or voted: as a first life, and nothing is lost with them.
-    NothingPromised,
+    /// There is none, or no life of it opened its gate or voted: an empty log in view 0.
+    Nothing,
     /// The view (D3), but not the log: mode `memory`. The replica recovers (D4).
     View {
         /// Last view that it promised anything in.
@@ -61,14 +59,13 @@ pub enum StartError {
 impl Replica {
     /// A replica in its first life.
     pub fn new(now: u64, config: ReplicaConfig) -> Result<Self, StartError> {
-        Self::start(now, config, Memory::FirstLife)
+        Self::start(now, config, Memory::Nothing)
     }
 
     /// A replica with what it remembers.
     pub fn start(now: u64, config: ReplicaConfig, memory: Memory) -> Result<Self, StartError> {
         config.validate()?;
-        let memory = if config.plants.has(Plant::A17) { Memory::FirstLife } else { memory };
-        let first_life = memory == Memory::FirstLife;
+        let memory = if config.plants.has(Plant::A17) { Memory::Nothing } else { memory };
         let mut replica = Self {
             now,
             wall_clock_ms: 0,
@@ -83,7 +80,6 @@ impl Replica {
             durable: OpNumber(0),
             stored: Default::default(),
             donor: Default::default(),
-            first_life,
             bad_snapshots: 0,
             suspects: vec![NEVER; config.members],
             attempts: 0,
@@ -102,7 +98,7 @@ impl Replica {
 
     fn remember(&mut self, memory: Memory) -> Result<(), StartError> {
         match memory {
-            Memory::FirstLife | Memory::NothingPromised => {}
+            Memory::Nothing => {}
             Memory::View { view, last_normal_view } => {
                 (self.view, self.last_normal_view) = (view, last_normal_view);
                 self.role = Role::Recovering(Box::new(Recovery::new(self.now, &self.config)));

@@ -6,7 +6,7 @@
 use std::os::fd::BorrowedFd;
 
 use bytes::Bytes;
-use electrode::types::{OpNumber, View};
+use electrode::types::{OpNumber, ReplicaId, View};
 use fastrand::Rng;
 
 use super::effect::{effect, pass_time};
@@ -17,7 +17,11 @@ use crate::storage::{Progress, Storage, StorageError};
 /// What is on one disk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
-    /// Current view and last normal view, once there was a life (D3).
+    /// Incarnation of the first life here, once there was one.
+    pub born: Option<u32>,
+    /// Incarnation in which each member was first met.
+    pub met: Vec<u32>,
+    /// Current view and last normal view, once anything was promised (D3).
     pub state: Option<(View, View)>,
     pub snapshot: Option<(OpNumber, Bytes)>,
     pub log: Vec<LogEntry>,
@@ -102,6 +106,14 @@ impl Storage for SimStorage {
         self.sync("saving the state", |disk| {
             disk.durable = disk.end();
             disk.state = Some((view, last_normal_view));
+        });
+        Ok(())
+    }
+
+    fn save_member(&mut self, peer: ReplicaId, incarnation: u32) -> Result<(), StorageError> {
+        self.sync("noting a member", |disk| {
+            disk.met.resize(disk.met.len().max(peer.index() + 1), 0);
+            disk.met[peer.index()] = incarnation;
         });
         Ok(())
     }

@@ -35,6 +35,17 @@ pub(super) enum Process {
     Running,
 }
 
+/// What becomes of a replica once it has died.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It comes back with what is on its disk.
+    Returns,
+    /// It never does: so it is, too, where the data directory is lost and nobody asks for a first life (D6).
+    Gone,
+    /// Its data directory is lost, and its operator asks for a first life whenever it is started.
+    BeginsAnew { wiped: bool },
+}
+
 /// L7: what a broadcast round missed; the word beside a round that only egress writes.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Missed {
@@ -58,6 +69,7 @@ pub(super) struct Machine {
     pub inbox: VecDeque<(Vec<u8>, SocketAddr)>,
     pub disk: Disk,
     pub process: Process,
+    pub fate: Fate,
     /// Number of this life, 0 before the first.
     pub life: u32,
     /// The process shall die at this many more effects.
@@ -90,6 +102,7 @@ impl Machine {
             inbox: VecDeque::new(),
             disk: Disk::default(),
             process: Process::Dead,
+            fate: Fate::Returns,
             life: 0,
             dies_in: None,
             doomed: false,

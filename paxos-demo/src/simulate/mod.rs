@@ -26,6 +26,8 @@ mod command;
 mod cpu;
 mod disk;
 mod effect;
+mod encoder;
+mod faults;
 mod kernel_path;
 mod machine;
 mod processes;

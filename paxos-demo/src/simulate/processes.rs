@@ -8,19 +8,20 @@ use electrode::types::ReplicaId;
 use electrode::{Endpoint, Event};
 
 use super::check::Violation;
-use super::disk::SimStorage;
+use super::disk::{Disk, SimStorage};
 use super::effect::Killed;
+use super::encoder::SimEncoder;
 use super::kernel_path::SimKernel;
-use super::machine::{OFFLOADS, Process, memory};
+use super::machine::{Fate, OFFLOADS, Process, memory};
 use super::run::panic_message;
 use super::transport::SimTransport;
-use super::weather::{MS, US};
+use super::weather::{MS, Times, US};
 use super::world::{Happening, Shared, World, lock};
 use crate::batcher::Batching;
 use crate::config::Durability;
 use crate::driver::{Driver, DriverError, Observer};
 use crate::plant::{Plant, Plants};
-use crate::replica::{Action, GateRole, Memory, Replica, ReplicaConfig};
+use crate::replica::{Action, Fatal, GateRole, Memory, Replica, ReplicaConfig};
 
 /// Shows the boundary of a replica to the checkers.
 struct Witnessed {
@@ -102,24 +103,24 @@ impl World {
         replica.pipeline_batches = self.weather.pipeline_batches;
         replica.window_ops = u64::from(self.config.quorum_window) / 2;
         replica.client_sessions_max = 64;
-        replica.heartbeat_ns = 3 * MS;
-        replica.resend_ns = 3 * MS;
+        let Times { heartbeat_ns, resend_ns, leader_timeout_ns, view_change_timeout_ns } = self.weather.times;
+        (replica.heartbeat_ns, replica.resend_ns) = (heartbeat_ns, resend_ns);
+        replica.leader_timeout_ns = leader_timeout_ns;
+        replica.view_change_timeout_ns = view_change_timeout_ns;
         replica.resend_max_ns = 40 * MS;
         replica.hello_ns = 5 * MS;
         replica.hello_max_ns = 40 * MS;
         replica.formation_wait_ns = 20 * MS;
-        replica.leader_timeout_ns = 9 * MS;
-        replica.view_change_timeout_ns = 15 * MS;
         replica.formation_timeout_ns = 100 * MS;
         replica.lost_after_ns = 2000 * MS;
         replica.repair_ops = self.weather.repair_ops;
         replica.log_bytes_max = self.weather.log_bytes_max;
         replica.snapshot_bytes = self.weather.log_bytes_max as u64;
         replica.durable = self.weather.durability == Durability::Disk;
+        let disk = &self.nodes[node].disk;
+        replica.born = disk.born.unwrap_or(incarnation);
+        replica.met = disk.met.clone();
         replica.plants = self.plants;
-        if self.stage.is_some() {
-            super::story::set_times(&mut replica);
-        }
         replica
     }
 
@@ -147,8 +148,13 @@ impl World {
             // A story says when.
             return;
         }
+        if self.nodes[node].fate == Fate::Gone {
+            return;
+        }
         let away = self.weather.away_ns_max;
-        let back = self.now + self.rng.u64(US..away);
+        // One that will be turned away is started again and again, but not at once.
+        let pause = if self.nodes[node].fate == Fate::Returns { 0 } else { 50 * MS };
+        let back = self.now + pause + self.rng.u64(US..away);
         self.plan(back, Happening::Start { node });
     }
 
@@ -187,6 +193,11 @@ pub(super) fn start(shared: &Shared, node: usize) {
     machine.kernel = fresh;
     machine.life = life;
     machine.attached = true;
+    if machine.fate == (Fate::BeginsAnew { wiped: false }) {
+        machine.fate = Fate::BeginsAnew { wiped: true };
+        machine.disk = Disk::default();
+    }
+    machine.disk.born.get_or_insert(incarnation);
     machine.carriers = 0;
     machine.inbox.clear();
     machine.process = Process::Running;
@@ -214,7 +225,7 @@ pub(super) fn start(shared: &Shared, node: usize) {
         let replica = Replica::start(now, replica, memory).expect("a sound configuration and memory");
         let storage = SimStorage { shared: shared.clone(), node };
         let mut driver = Driver::new(endpoint, replica, Box::new(storage), log_slots)?;
-        driver.encode_at_once();
+        driver.encode_with(Box::new(SimEncoder::new(shared.clone())));
         driver.observe(Box::new(Witnessed { shared: shared.clone(), node }));
         Ok::<_, DriverError>(Box::new(driver))
     }));
@@ -261,7 +272,7 @@ pub(super) fn step(shared: &Shared, node: usize) {
             world.wake(node, at);
         }
         Ok(Err(error)) => {
-            world.violate(Err(Violation::new("stop", node, error.to_string())));
+            world.ended(node, &error);
             drop(world);
             drop(driver);
         }
@@ -275,15 +286,11 @@ pub(super) fn step(shared: &Shared, node: usize) {
 
 impl World {
     /// What the disk gives back to a new life.
-    fn remembered(&mut self, node: usize) -> Memory {
+    fn remembered(&self, node: usize) -> Memory {
         let memory_only = self.memory_only();
         let forgets = self.plants.has(Plant::A17);
-        let disk = &mut self.nodes[node].disk;
-        let first_life = disk.state.is_none();
-        let (view, last_normal_view) = *disk.state.get_or_insert_default();
-        if first_life || forgets {
-            return Memory::FirstLife;
-        }
+        let disk = &self.nodes[node].disk;
+        let Some((view, last_normal_view)) = disk.state.filter(|_| !forgets) else { return Memory::Nothing };
         if memory_only {
             return Memory::View { view, last_normal_view };
         }
@@ -298,6 +305,17 @@ impl World {
         let checked = self.checker.commits(node, commit, replica.is_leading().then_some(durable));
         self.trace.mix(&[node as u64, commit.0, replica.applied().0]);
         self.violate(checked);
+    }
+
+    /// A process ended by itself. Only one that began anew may: it was turned away (D6).
+    fn ended(&mut self, node: usize, error: &DriverError) {
+        let turned_away = matches!(error, DriverError::Fatal(Fatal::TurnedAway { .. }));
+        if !turned_away || self.nodes[node].fate == Fate::Returns {
+            self.violate(Err(Violation::new("stop", node, error.to_string())));
+        }
+        let now = self.now;
+        self.trace.line(now, |line| line.push_str(&format!("r{node} stops: {error}")));
+        self.died(node);
     }
 
     /// A process ended by unwinding: it was killed, or it panicked.

@@ -12,7 +12,6 @@ mod stage;
 
 use std::fmt;
 
-pub(super) use play::set_times;
 use script::Line;
 pub(super) use stage::Stage;
 

@@ -25,9 +25,42 @@ impl Odds {
     }
 }
 
-/// What a seed draws.
+/// What most seeds are without. It is drawn apart, so that those keep their course whatever is added here.
+struct Rare {
+    /// Sizes with another quorum arithmetic: no minority at all, an even group, and a large one.
+    members: Option<usize>,
+    encode_ns_max: u64,
+    gone_every_ns: u64,
+}
+
+impl Rare {
+    fn draw(rng: &mut Rng) -> Self {
+        Self {
+            members: match rng.u8(0..24) {
+                0..3 => Some(2),
+                3..6 => Some(4),
+                6 => Some(7),
+                _ => None,
+            },
+            encode_ns_max: [0, 0, 0, MS, 20 * MS, 200 * MS][rng.usize(0..6)],
+            gone_every_ns: [0, 0, 0, 0, 300 * MS, 1500 * MS][rng.usize(0..6)],
+        }
+    }
+}
+
+/// How soon a replica acts on silence.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Times {
+    pub heartbeat_ns: u64,
+    pub resend_ns: u64,
+    pub leader_timeout_ns: u64,
+    pub view_change_timeout_ns: u64,
+}
+
+/// What a seed draws, and the times that all seeds share.
 #[derive(Clone, Debug)]
 pub(super) struct Weather {
+    pub times: Times,
     pub members: usize,
     pub durability: Durability,
     pub clients: usize,
@@ -58,6 +91,8 @@ pub(super) struct Weather {
     pub kill_every_ns: u64,
     pub power_loss_every_ns: u64,
     pub stop_every_ns: u64,
+    /// Members are lost for good, up to a minority.
+    pub gone_every_ns: u64,
     /// How long a killed replica stays away at most.
     pub away_ns_max: u64,
     /// A process is interrupted at an effect.
@@ -74,6 +109,8 @@ pub(super) struct Weather {
     pub socket_room: usize,
     /// An fsync takes up to so long.
     pub fsync_ns_max: u64,
+    /// Encoding a snapshot takes up to so long; zero: no time.
+    pub encode_ns_max: u64,
 }
 
 impl Weather {
@@ -86,8 +123,17 @@ impl Weather {
         };
         // Values of several ops, in one seed of six; the others are as they are without.
         let large = Rng::with_seed(!rng.clone().u64(..)).u8(0..6) == 0;
+        // Likewise: seeds in which none of this is drawn keep their course.
+        let rare = Rare::draw(&mut Rng::with_seed(rng.clone().u64(..).rotate_left(32)));
+        let often_drawn = [3, 3, 5][rng.usize(0..3)];
         Self {
-            members: members.unwrap_or([3, 3, 5][rng.usize(0..3)]),
+            times: Times {
+                heartbeat_ns: 3 * MS,
+                resend_ns: 3 * MS,
+                leader_timeout_ns: 9 * MS,
+                view_change_timeout_ns: 15 * MS,
+            },
+            members: members.or(rare.members).unwrap_or(often_drawn),
             durability: durability.unwrap_or([Durability::Memory, Durability::Disk][rng.usize(0..2)]),
             clients: rng.usize(1..7),
             log_slots: [4, 4, 8, 16][rng.usize(0..4)],
@@ -110,6 +156,7 @@ impl Weather {
             kill_every_ns: often(rng, &[60, 150, 400]),
             power_loss_every_ns: often(rng, &[150, 400]),
             stop_every_ns: often(rng, &[30, 120]),
+            gone_every_ns: rare.gone_every_ns,
             away_ns_max: [5 * MS, 60 * MS, 300 * MS][rng.usize(0..3)],
             interrupt: pick(rng, &[0, 400, 100, 30]),
             interrupt_ns_max: [100 * US, 2 * MS, 20 * MS][rng.usize(0..3)],
@@ -121,6 +168,7 @@ impl Weather {
             socket_loses: pick(rng, &[0, 100, 20]),
             socket_room: [4, 16, 256][rng.usize(0..3)],
             fsync_ns_max: [100 * US, 2 * MS, 20 * MS][rng.usize(0..3)],
+            encode_ns_max: rare.encode_ns_max,
         }
     }
 
@@ -140,6 +188,7 @@ impl Weather {
             kill_every_ns: 0,
             power_loss_every_ns: 0,
             stop_every_ns: 0,
+            gone_every_ns: 0,
             // A process shares its CPU also where nothing is wrong.
             interrupt: Odds(30),
             interrupt_ns_max: 100 * US,

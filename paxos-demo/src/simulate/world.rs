@@ -66,6 +66,12 @@ pub(super) enum Fault {
     Kill,
     PowerLoss,
     Stop,
+    Gone,
+}
+
+impl Fault {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Partition, Self::Clog, Self::Kill, Self::PowerLoss, Self::Stop, Self::Gone];
 }
 
 struct Entry {

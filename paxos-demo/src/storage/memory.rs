@@ -32,22 +32,24 @@ impl MemoryStorage {
         if disk::has_log(&*files)? {
             return Err(StorageError::OrphanLog { path: files.path("") });
         }
-        let remembered = found.is_some();
         let (state, first_life) = StateFile::begin_life(&*files, mode, id, config_hash, found)?;
         let persisted = state.persisted().clone();
         let storage = Self { kept: Some((files, state)), failed: None };
-        Ok(Opened { remembered, ..Opened::new(Box::new(storage), first_life, persisted) })
+        Ok(Opened::new(Box::new(storage), first_life, persisted))
     }
 
     /// A storage that keeps nothing at all, for a replica without a data directory. Such a replica has one
     /// life: started again it does not know what it promised (D3).
     pub fn without_directory(id: ReplicaId, config_hash: u64) -> Opened {
+        let incarnation = incarnation_by_clock();
         let persisted = Persisted {
             id,
-            incarnation: incarnation_by_clock(),
+            incarnation,
+            born: incarnation,
             view: View(0),
             last_normal_view: View(0),
             config_hash,
+            met: Vec::new(),
         };
         Opened::new(Box::new(Self { kept: None, failed: None }), true, persisted)
     }
@@ -60,6 +62,12 @@ impl Storage for MemoryStorage {
         }
         let Some((files, state)) = &mut self.kept else { return Ok(()) };
         state.save(&**files, view, last_normal_view).inspect_err(|e| self.failed = Some(e.clone()))
+    }
+
+    fn save_member(&mut self, peer: ReplicaId, incarnation: u32) -> Result<(), StorageError> {
+        self.alive()?;
+        let Some((files, state)) = &mut self.kept else { return Ok(()) };
+        state.meet(&**files, peer, incarnation).inspect_err(|e| self.failed = Some(e.clone()))
     }
 
     fn append(&mut self, _entry: &LogEntry) -> Result<(), StorageError> {

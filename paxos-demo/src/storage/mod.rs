@@ -6,9 +6,9 @@
 //! A data directory belongs to one replica, one configuration and one durability mode, and to one process at a
 //! time. Its first life has to be asked for (`bootstrap`): without a state file a replica cannot tell a first
 //! start from a lost disk (D6). `bootstrap` with a state file is a restart like any other, so that a supervisor
-//! may repeat its command line; but then it does not notice either when the disk is lost, and a replica that
-//! begins anew under an old name can cost the group what it acknowledged. Leave `--bootstrap` out of what is
-//! repeated.
+//! may repeat its command line; but then it does not notice either when the disk is lost. The other members turn
+//! such a replica away if they have met it before; whoever has not cannot tell, and so a replica that begins anew
+//! under an old name can cost the group what it acknowledged. Leave `--bootstrap` out of what is repeated.
 
 pub mod disk;
 mod error;
@@ -38,12 +38,16 @@ pub struct Persisted {
     pub id: ReplicaId,
     /// Number of this life.
     pub incarnation: u32,
+    /// Incarnation of the first life that this directory knows of.
+    pub born: u32,
     /// Current view.
     pub view: View,
     /// Last view in which the replica was in normal operation (U4).
     pub last_normal_view: View,
     /// Hash of the configuration.
     pub config_hash: u64,
+    /// Incarnation in which each member was first met; 0, or too short: never (D6).
+    pub met: Vec<u32>,
 }
 
 /// What is on disk of the log. Durability `memory` has no such thing: all zero.
@@ -60,6 +64,9 @@ pub trait Storage: Send {
     /// D3: on disk when it returns, and with it all that was appended before (P6: the last normal view never
     /// overtakes its log).
     fn save_state(&mut self, view: View, last_normal_view: View) -> Result<(), StorageError>;
+
+    /// D6: that a member was first met in this incarnation is on disk when it returns.
+    fn save_member(&mut self, peer: ReplicaId, incarnation: u32) -> Result<(), StorageError>;
 
     /// Queues a batch behind the log; [`Storage::poll`] tells when it is on disk. Blocks while too much is
     /// queued.
@@ -93,10 +100,8 @@ pub trait Storage: Send {
 pub struct Opened {
     /// For this life.
     pub storage: Box<dyn Storage>,
-    /// Whether this is the replica's first life.
+    /// Whether this is the replica's first life: whatever life came before, it came to nothing.
     pub first_life: bool,
-    /// There was a state file. Of a first life: it came to nothing before, and nothing was promised.
-    pub remembered: bool,
     /// The state, with this life's incarnation, on disk.
     pub persisted: Persisted,
     /// The log behind the snapshot, on disk. The first batch may begin at or before the snapshot's op.
@@ -109,15 +114,7 @@ pub struct Opened {
 
 impl Opened {
     fn new(storage: Box<dyn Storage>, first_life: bool, persisted: Persisted) -> Self {
-        Self {
-            storage,
-            first_life,
-            remembered: false,
-            persisted,
-            log: Vec::new(),
-            snapshot: None,
-            warnings: Vec::new(),
-        }
+        Self { storage, first_life, persisted, log: Vec::new(), snapshot: None, warnings: Vec::new() }
     }
 }
 

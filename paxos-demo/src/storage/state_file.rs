@@ -15,8 +15,8 @@ use crate::config::Durability;
 /// Its name.
 pub const FILE: &str = "replica.json";
 
-/// 2: with durability and checksum.
-const SCHEMA: u32 = 2;
+/// 3: with the incarnation in which the directory's memory begins, and those of the members that were met.
+const SCHEMA: u32 = 3;
 
 /// The file's contents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,9 +36,13 @@ struct State {
     /// Anything was promised under this name: a start that came to nothing was no life.
     lived: bool,
     incarnation: u32,
+    /// Incarnation of the first life in this directory.
+    born: u32,
     view: View,
     last_normal_view: View,
     config_hash: u64,
+    /// Incarnation in which each member was first met, 0: never.
+    met: Vec<u32>,
 }
 
 impl State {
@@ -87,7 +91,9 @@ impl StateFile {
         let clock = incarnation_by_clock();
         let persisted = match found {
             None => {
-                Persisted { id, incarnation: clock, view: View(0), last_normal_view: View(0), config_hash }
+                let (view, last_normal_view) = (View(0), View(0));
+                let (born, met) = (clock, Vec::new());
+                Persisted { id, incarnation: clock, born, view, last_normal_view, config_hash, met }
             }
             Some(Self { persisted: last, .. }) => {
                 let next = last.incarnation.checked_add(1).ok_or_else(|| StorageError::Damaged {
@@ -116,8 +122,9 @@ impl StateFile {
         if contents.crc32c != state.checksum() {
             return Err(damaged("checksum wrong".into()));
         }
-        let State { id, durability, lived, incarnation, view, last_normal_view, config_hash } = state;
-        let persisted = Persisted { id, incarnation, view, last_normal_view, config_hash };
+        let State { id, durability, lived, incarnation, born, view, last_normal_view, config_hash, met } =
+            state;
+        let persisted = Persisted { id, incarnation, born, view, last_normal_view, config_hash, met };
         Ok(Some(Self { durability, lived, persisted }))
     }
 
@@ -162,10 +169,27 @@ impl StateFile {
         self.write(files)
     }
 
+    /// Notes in which incarnation a member was first met: on disk when it returns. Nothing is promised with it.
+    pub(super) fn meet(
+        &mut self,
+        files: &dyn Files,
+        peer: ReplicaId,
+        incarnation: u32,
+    ) -> Result<(), StorageError> {
+        let met = &mut self.persisted.met;
+        if met.len() <= peer.index() {
+            met.resize(peer.index() + 1, 0);
+        }
+        met[peer.index()] = incarnation;
+        self.write(files)
+    }
+
     fn write(&self, files: &dyn Files) -> Result<(), StorageError> {
-        let Persisted { id, incarnation, view, last_normal_view, config_hash } = self.persisted;
+        let Persisted { id, incarnation, born, view, last_normal_view, config_hash, met } =
+            self.persisted.clone();
         let Self { durability, lived, .. } = *self;
-        let state = State { id, durability, lived, incarnation, view, last_normal_view, config_hash };
+        let state =
+            State { id, durability, lived, incarnation, born, view, last_normal_view, config_hash, met };
         let contents = Contents { schema: SCHEMA, crc32c: state.checksum(), state };
         let bytes = serde_json::to_vec_pretty(&contents).expect("numbers and words");
         write_whole(files, FILE, &[&bytes]).map(drop)

@@ -40,6 +40,25 @@ fn a_later_life_knows_the_view_and_has_a_greater_incarnation() {
     assert!(incarnations.is_sorted_by(|a, b| a < b), "{incarnations:?}");
 }
 
+/// D6: what tells a lost directory from one that has been there all the time, on both sides.
+#[test]
+fn later_lives_know_the_first_one_and_whom_they_met() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = memory(dir.path(), true).unwrap();
+    let born = opened.persisted.born;
+    assert_eq!(born, opened.persisted.incarnation);
+    opened.storage.save_member(ReplicaId(2), 7).unwrap();
+    drop(opened);
+    let mut opened = memory(dir.path(), false).unwrap();
+    assert!(opened.first_life, "to meet somebody promises nothing");
+    opened.storage.save_member(ReplicaId(0), 5).unwrap();
+    opened.storage.save_state(View(1), View(0)).unwrap();
+    drop(opened);
+    let opened = memory(dir.path(), false).unwrap();
+    assert!(!opened.first_life && opened.persisted.incarnation > born);
+    assert_eq!((opened.persisted.born, opened.persisted.met), (born, vec![5, 0, 7]));
+}
+
 #[test]
 fn somebody_elses_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -6,12 +6,17 @@ fn send(to: u8, message: PeerMessage) -> Action {
     Action::Send { to: id(to), message }
 }
 
-fn hello_to(to: u8) -> Action {
-    send(to, PeerMessage::Hello { config_hash: HASH, first_life: true })
+fn hello_from(me: u8, to: u8) -> Action {
+    send(to, PeerMessage::Hello { config_hash: HASH, born: life(me) })
 }
 
-fn welcome_to(to: u8) -> Action {
-    send(to, PeerMessage::Welcome { config_hash: HASH, incarnation: life(to), first_life: true })
+fn welcome_from(me: u8, to: u8) -> Action {
+    send(to, PeerMessage::Welcome { config_hash: HASH, incarnation: life(to), born: life(me) })
+}
+
+/// D6: before anything is made of it.
+fn note(peer: u8) -> Action {
+    Action::SaveMember { peer: id(peer), incarnation: life(peer) }
 }
 
 fn expect(peer: u8) -> Action {
@@ -41,19 +46,19 @@ fn fatal(actions: &[Action]) -> String {
 /// The member welcomes this life.
 fn welcomed(replica: &mut Replica, now: u64, by: u8) {
     let incarnation = replica.config().incarnation;
-    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation, first_life: true };
+    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation, born: life(by) };
     replica.on_peer_message(now, id(by), life(by), welcome);
 }
 
 #[test]
 fn a_leader_opens_when_everybody_is_there() {
     let mut replica = Replica::new(0, config(0, 3)).unwrap();
-    assert_eq!(drain(&mut replica), [hello_to(1), hello_to(2)]);
+    assert_eq!(drain(&mut replica), [hello_from(0, 1), hello_from(0, 2)]);
     welcomed(&mut replica, 0, 2);
-    assert_eq!(drain(&mut replica), [expect(2)]);
+    assert_eq!(drain(&mut replica), [note(2), expect(2)]);
     assert!(!replica.is_leading(), "a quorum, but the third may be on its way");
     hello(&mut replica, 0, 1);
-    assert_eq!(drain(&mut replica), [expect(1), welcome_to(1)]);
+    assert_eq!(drain(&mut replica), [note(1), expect(1), welcome_from(0, 1)]);
     assert!(!replica.is_leading(), "who says Hello may remember an earlier life");
     welcomed(&mut replica, 0, 1);
     assert_eq!(drain(&mut replica), [remember(), open(GateRole::Lead)]);
@@ -73,7 +78,7 @@ fn a_leader_does_not_wait_for_a_dead_minority() {
     assert!(drain(&mut replica).contains(&open(GateRole::Lead)));
     // A member that comes later is added.
     hello(&mut replica, 10_300 * MS, 4);
-    assert_eq!(drain(&mut replica), [expect(4), welcome_to(4)]);
+    assert_eq!(drain(&mut replica), [note(4), expect(4), welcome_from(0, 4)]);
 }
 
 #[test]
@@ -81,17 +86,17 @@ fn a_follower_opens_when_it_knows_its_leader() {
     let mut replica = Replica::new(0, config(1, 3)).unwrap();
     drain(&mut replica);
     hello(&mut replica, 0, 2);
-    assert_eq!(drain(&mut replica), [expect(2), welcome_to(2)]);
-    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(1), first_life: true };
+    assert_eq!(drain(&mut replica), [note(2), expect(2), welcome_from(1, 2)]);
+    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(1), born: life(0) };
     replica.on_peer_message(0, id(0), life(0), welcome);
-    assert_eq!(drain(&mut replica), [expect(0), remember(), open(GateRole::Follow)]);
+    assert_eq!(drain(&mut replica), [note(0), expect(0), remember(), open(GateRole::Follow)]);
 }
 
 #[test]
 fn hellos_are_repeated_until_welcomed_and_ever_more_rarely() {
     let mut replica = Replica::new(0, config(1, 3)).unwrap();
     drain(&mut replica);
-    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(1), first_life: true };
+    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(1), born: life(0) };
     replica.on_peer_message(0, id(2), life(2), welcome.clone());
     drain(&mut replica);
     let mut at = 0;
@@ -99,7 +104,7 @@ fn hellos_are_repeated_until_welcomed_and_ever_more_rarely() {
         at += wait * MS;
         assert_eq!(replica.next_deadline(), Some(at));
         replica.on_tick(at);
-        assert_eq!(drain(&mut replica), [hello_to(0)]);
+        assert_eq!(drain(&mut replica), [hello_from(1, 0)]);
     }
     replica.on_peer_message(at, id(0), life(0), welcome);
     drain(&mut replica);
@@ -111,7 +116,7 @@ fn hellos_are_repeated_until_welcomed_and_ever_more_rarely() {
 fn a_welcome_to_an_earlier_life_is_not_for_this_one() {
     let mut replica = Replica::new(0, config(1, 3)).unwrap();
     drain(&mut replica);
-    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(1) - 1, first_life: true };
+    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(1) - 1, born: life(0) };
     replica.on_peer_message(0, id(0), life(0), welcome);
     let reason = Refusal::Restarted { known: 3 };
     let refused = PeerMessage::Refused { incarnation: life(1) - 1, reason };
@@ -123,7 +128,7 @@ fn a_welcome_to_an_earlier_life_is_not_for_this_one() {
 fn a_restarted_follower_is_turned_away_and_stops() {
     let mut leader = leading(3);
     let (old, new) = (life(1), life(1) + 5);
-    leader.on_peer_message(0, id(1), new, PeerMessage::Hello { config_hash: HASH, first_life: true });
+    leader.on_peer_message(0, id(1), new, PeerMessage::Hello { config_hash: HASH, born: new });
     let warning = Warning::PeerRestarted { peer: id(1), known: old, now: new };
     let reason = Refusal::Restarted { known: old };
     let refusal = PeerMessage::Refused { incarnation: new, reason };
@@ -147,7 +152,7 @@ fn a_restarted_follower_stops_even_after_it_opened() {
 fn a_restarted_leader_is_turned_away_and_stops() {
     let mut follower = following(3);
     let new = life(0) + 5;
-    follower.on_peer_message(0, id(0), new, PeerMessage::Hello { config_hash: HASH, first_life: true });
+    follower.on_peer_message(0, id(0), new, PeerMessage::Hello { config_hash: HASH, born: new });
     let reason = Refusal::Restarted { known: life(0) };
     let refusal = send(0, PeerMessage::Refused { incarnation: new, reason });
     assert_eq!(drain(&mut follower)[1..], [refusal]);
@@ -162,8 +167,8 @@ fn a_restarted_leader_is_turned_away_and_stops() {
 /// D6: whoever the lost life had promised something to, this replica need not know of it.
 #[test]
 fn a_second_first_life_is_turned_away_by_everybody() {
-    let (first_life, incarnation) = (true, life(2) + 1);
-    let hello_again = PeerMessage::Hello { config_hash: HASH, first_life };
+    let incarnation = life(2) + 1;
+    let hello_again = PeerMessage::Hello { config_hash: HASH, born: incarnation };
     let mut forming = Replica::new(0, config(1, 3)).unwrap();
     hello(&mut forming, 0, 2);
     let mut follower = following(3);
@@ -178,18 +183,64 @@ fn a_second_first_life_is_turned_away_by_everybody() {
     }
 }
 
+/// Turned away, and started again: its directory now has a state file, but not what was lost.
+#[test]
+fn a_lost_memory_is_not_made_up_for_by_starting_again() {
+    let mut leader = leading(3);
+    let born = life(2) + 1;
+    for incarnation in [born, born + 1, born + 2] {
+        let config = ReplicaConfig { incarnation, born, ..config(2, 3) };
+        let mut anew = Replica::start(0, config, Memory::Nothing).unwrap();
+        let hello = drain(&mut anew).into_iter().find_map(|action| match action {
+            Action::Send { to, message } if to == id(0) => Some(message),
+            _ => None,
+        });
+        leader.on_peer_message(0, id(2), incarnation, hello.unwrap());
+        let reason = Refusal::Restarted { known: life(2) };
+        let refused = send(2, PeerMessage::Refused { incarnation, reason });
+        assert_eq!(drain(&mut leader).last(), Some(&refused));
+    }
+}
+
+/// Whoever met it does not forget it when it is started again itself.
+#[test]
+fn a_lost_memory_is_noticed_by_later_lives_too() {
+    let met = vec![life(0), 0, life(2)];
+    let again = ReplicaConfig { incarnation: life(1) + 1, born: life(1), met, ..config(1, 3) };
+    let memory = Memory::View { view: View(4), last_normal_view: View(4) };
+    let mut replica = Replica::start(0, again, memory).unwrap();
+    drain(&mut replica);
+    let born = life(2) + 7;
+    replica.on_peer_message(0, id(2), born, PeerMessage::Hello { config_hash: HASH, born });
+    let reason = Refusal::Restarted { known: life(2) };
+    let refused = send(2, PeerMessage::Refused { incarnation: born, reason });
+    assert_eq!(drain(&mut replica).last(), Some(&refused));
+    // One that kept its memory is as welcome as ever, and need not be noted again.
+    hello(&mut replica, 0, 0);
+    assert_eq!(drain(&mut replica)[0], expect(0));
+}
+
+/// A member may find out last, and from anybody.
+#[test]
+fn whoever_says_that_the_memory_is_lost_is_believed() {
+    for by in [0, 2] {
+        fatal(&refused(&mut following(3), by, Refusal::Restarted { known: 1 }));
+    }
+}
+
 /// A start that came to nothing was no life: its number is known, and nothing was promised under it.
 #[test]
 fn a_start_that_came_to_nothing_can_be_repeated() {
-    let again = ReplicaConfig { incarnation: life(2) + 1, ..config(2, 3) };
-    let mut second = Replica::start(0, again, Memory::NothingPromised).unwrap();
+    let again = ReplicaConfig { incarnation: life(2) + 1, born: life(2), ..config(2, 3) };
+    let mut second = Replica::start(0, again, Memory::Nothing).unwrap();
     assert_eq!(second.status().role, RoleName::Forming);
     let actions = drain(&mut second);
     let Some(Action::Send { message, .. }) = actions.first() else { panic!("{actions:?}") };
 
     let mut leader = leading(3);
     leader.on_peer_message(0, id(2), life(2) + 1, message.clone());
-    let expected = Action::ExpectIncarnation { peer: id(2), incarnation: life(2) + 1 };
+    let incarnation = life(2) + 1;
+    let expected = Action::ExpectIncarnation { peer: id(2), incarnation };
     assert_eq!(drain(&mut leader)[0], expected);
     // The old life's Hello comes late: it does not bring it back.
     hello(&mut leader, 0, 2);
@@ -199,7 +250,7 @@ fn a_start_that_came_to_nothing_can_be_repeated() {
 #[test]
 fn another_configuration_is_turned_away_with_both_hashes() {
     let mut leader = leading(3);
-    let hello = PeerMessage::Hello { config_hash: 0xbad, first_life: true };
+    let hello = PeerMessage::Hello { config_hash: 0xbad, born: life(1) };
     for warnings in [1, 0] {
         leader.on_peer_message(0, id(1), life(1), hello.clone());
         let actions = drain(&mut leader);

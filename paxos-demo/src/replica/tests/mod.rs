@@ -50,7 +50,7 @@ fn hello(replica: &mut Replica, now: u64, from: u8) {
         now,
         id(from),
         life(from),
-        PeerMessage::Hello { config_hash: HASH, first_life: true },
+        PeerMessage::Hello { config_hash: HASH, born: life(from) },
     );
 }
 
@@ -60,7 +60,7 @@ fn leading_with(config: ReplicaConfig) -> Replica {
     let mut replica = Replica::new(0, config).unwrap();
     for peer in 1..members {
         hello(&mut replica, 0, peer);
-        let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(0), first_life: true };
+        let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(0), born: life(peer) };
         replica.on_peer_message(0, id(peer), life(peer), welcome);
     }
     assert!(replica.is_leading());
@@ -162,7 +162,7 @@ fn messages_of_strangers_are_ignored() {
     let mut replica = leading(3);
     let ignored = replica.status().counters.ignored;
     for (from, incarnation) in [(3, 1), (200, 1), (0, life(0)), (1, 0)] {
-        let hello = PeerMessage::Hello { config_hash: HASH, first_life: true };
+        let hello = PeerMessage::Hello { config_hash: HASH, born: 1 };
         replica.on_peer_message(0, id(from), incarnation, hello);
     }
     // Known, but not in this incarnation.

@@ -172,11 +172,10 @@ fn half_of_an_even_group_is_too_many_once_no_view_runs() {
 #[test]
 fn normal_replicas_help_and_count_the_new_life_only() {
     let mut leader = leading(3);
-    let first_life = false;
-    let hello = PeerMessage::Hello { config_hash: HASH, first_life };
+    let hello = PeerMessage::Hello { config_hash: HASH, born: life(2) };
     leader.on_peer_message(0, id(2), LIFE, hello);
     let fence = Action::ExpectIncarnation { peer: id(2), incarnation: LIFE };
-    assert_eq!(drain(&mut leader)[0], fence, "D4");
+    assert!(drain(&mut leader).contains(&fence), "D4");
     leader.on_peer_message(0, id(2), LIFE, PeerMessage::Recovery { nonce: 5, view: View(0) });
     let [Action::Send { message: PeerMessage::RecoveryResponse { nonce: 5, start: Some(_), .. }, .. }] =
         &drain(&mut leader)[..]
@@ -191,7 +190,7 @@ fn normal_replicas_help_and_count_the_new_life_only() {
 
     // L11: whoever led this view lost it with its memory.
     let mut follower = following(3);
-    let hello = PeerMessage::Hello { config_hash: HASH, first_life };
+    let hello = PeerMessage::Hello { config_hash: HASH, born: life(0) };
     follower.on_peer_message(0, id(0), LIFE, hello);
     assert!(drain(&mut follower).contains(&Action::Freeze));
 }

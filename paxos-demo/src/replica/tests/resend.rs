@@ -106,7 +106,7 @@ fn who_asks_is_answered_at_once_but_not_twice_in_a_moment() {
 #[test]
 fn a_member_that_joins_late_gets_everything() {
     let mut replica = Replica::new(0, config(0, 3)).unwrap();
-    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(0), first_life: true };
+    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(0), born: life(1) };
     replica.on_peer_message(0, id(1), life(1), welcome);
     replica.on_tick(200 * MS);
     drain(&mut replica);

@@ -271,7 +271,7 @@ fn an_idle_leader_that_hears_nobody_steps_down() {
     assert_eq!(asks(&mut replica, 299), (false, false));
     assert_eq!(asks(&mut replica, 300), (true, false));
     // An answer of one of two is enough for a while.
-    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(0), first_life: true };
+    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(0), born: life(2) };
     from(&mut replica, 301 * MS, 2, welcome);
     assert_eq!(asks(&mut replica, 600), (false, false));
     assert_eq!(asks(&mut replica, 700), (true, false));

@@ -14,7 +14,7 @@ impl Checker {
         self.coverage.lives += 1;
         let before = std::mem::take(&mut self.witnesses[node]);
         let witness = &mut self.witnesses[node];
-        *witness = Witness { life, whole: life == 1, ..Witness::default() };
+        *witness = Witness { life, whole: disk.state.is_none(), ..Witness::default() };
         let Some((_, last_normal_view)) = disk.state else { return Ok(()) };
         witness.last_normal_view = last_normal_view;
         if self.durability == Durability::Memory {

@@ -20,6 +20,8 @@
 mod life;
 mod log;
 pub(super) mod replay;
+#[cfg(test)]
+mod tests;
 mod witness;
 
 use std::collections::BTreeMap;

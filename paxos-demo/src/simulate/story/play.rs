@@ -8,12 +8,11 @@ use super::script::{Command, Expect, Line, Role, What};
 use super::{Spoiled, Stage, Story, Told};
 use crate::config::Durability;
 use crate::plant::Plants;
-use crate::replica::ReplicaConfig;
 use crate::simulate::machine::Process;
 use crate::simulate::pump::pump;
 use crate::simulate::run::{cluster_config, quietly};
 use crate::simulate::trace::Trace;
-use crate::simulate::weather::{MS, Odds, US, Weather};
+use crate::simulate::weather::{MS, Odds, Times, US, Weather};
 use crate::simulate::world::{Happening, Shared, World, lock};
 use crate::status::{RoleName, Status};
 
@@ -28,6 +27,7 @@ fn still(rng: &mut Rng, story: &Story) -> Weather {
     let mut weather = Weather::draw(rng, Some(story.replicas), Some(durability));
     weather.calm();
     Weather {
+        times: TIMES,
         clients: 0,
         log_slots: story.slots,
         quorum_window: story.slots.max(8),
@@ -38,19 +38,18 @@ fn still(rng: &mut Rng, story: &Story) -> Weather {
         interrupt: Odds::NEVER,
         nudge: Odds::NEVER,
         fsync_ns_max: 100 * US,
+        encode_ns_max: 0,
         ..weather
     }
 }
 
 /// The times that stories count on, whatever seeds are run with. `tests/scripts/README.md` names them.
-pub(in crate::simulate) fn set_times(replica: &mut ReplicaConfig) {
-    replica.heartbeat_ns = 10 * MS;
-    replica.resend_ns = 4 * MS;
-    replica.resend_max_ns = 40 * MS;
-    replica.leader_timeout_ns = 30 * MS;
-    replica.view_change_timeout_ns = 30 * MS;
-    replica.lost_after_ns = 2000 * MS;
-}
+const TIMES: Times = Times {
+    heartbeat_ns: 10 * MS,
+    resend_ns: 4 * MS,
+    leader_timeout_ns: 30 * MS,
+    view_change_timeout_ns: 30 * MS,
+};
 
 pub(super) fn tell(story: &Story, seed: u64, plants: Plants) -> Told {
     let mut rng = Rng::with_seed(seed);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use electrode::types::{OpNumber, View};
+use electrode::types::{OpNumber, ReplicaId, View};
 
 use super::journal::Journal;
 use super::queue::{Command, Installation, QUEUED_BYTES_MAX, Queue, Shared};
@@ -125,6 +125,11 @@ impl Storage for DiskStorage {
     fn save_state(&mut self, view: View, last_normal_view: View) -> Result<(), StorageError> {
         self.flush()?;
         self.state.save(&*self.files, view, last_normal_view).inspect_err(|e| self.shared.fail(e.clone()))
+    }
+
+    fn save_member(&mut self, peer: ReplicaId, incarnation: u32) -> Result<(), StorageError> {
+        self.wait(|_| true)?;
+        self.state.meet(&*self.files, peer, incarnation).inspect_err(|e| self.shared.fail(e.clone()))
     }
 
     fn append(&mut self, entry: &LogEntry) -> Result<(), StorageError> {

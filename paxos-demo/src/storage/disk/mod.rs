@@ -132,7 +132,6 @@ pub(super) fn open(
     let (journal, log) =
         Journal::resume(Arc::clone(&files), owner, numbers.clone(), replayed, segment_bytes_max)?;
     // After the log, so that an interrupted first start can be begun again.
-    let remembered = found.is_some();
     let (mut state, first_life) = StateFile::begin_life(&*files, Durability::Disk, id, config_hash, found)?;
     let Persisted { view, last_normal_view, .. } = *state.persisted();
     if last_normal_view < installed {
@@ -142,8 +141,7 @@ pub(super) fn open(
     }
     let persisted = state.persisted().clone();
     let (storage, stepper) = DiskStorage::start(files, owner, numbers, journal, state, background)?;
-    let opened =
-        Opened { storage: Box::new(storage), first_life, remembered, persisted, log, snapshot, warnings };
+    let opened = Opened { storage: Box::new(storage), first_life, persisted, log, snapshot, warnings };
     Ok((opened, stepper))
 }
 
