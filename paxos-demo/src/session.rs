@@ -392,10 +392,9 @@ impl Session {
             } else {
                 RequestError::Unknown { waited_ms: waited.as_millis() as u64, sends: self.sends() }
             };
-            if self.copies.is_open() {
-                // A client without time for a second copy would ask a dead replica for ever.
-                self.target = (self.target + 1) % group.members().len();
-            }
+            // A client without time for a second copy would ask a dead replica for ever, or one that is no member
+            // any more.
+            self.target = (self.target + 1) % group.members().len();
             if self.is_read() {
                 self.end();
             } else {
@@ -418,8 +417,10 @@ impl Session {
             return Step::Wait(self.resend_at);
         }
         // Silence: the believed leader may be gone. Every other copy goes elsewhere, and whoever gets it
-        // says who leads; a member that is merely slow is not left at once.
-        if (self.copies.is_open() || !self.heard) && self.tries.is_multiple_of(2) {
+        // says who leads; a member that is merely slow is not left at once. One that answers, but only to turn the
+        // request down, may be a busy leader, or a replica that waits for a leader for ever.
+        let silent = self.copies.is_open() || !self.heard;
+        if self.tries.is_multiple_of(if silent { 2 } else { 4 }) {
             self.turn_to((self.target + 1) % group.members().len());
         }
         self.send(group, now)

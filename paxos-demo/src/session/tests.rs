@@ -223,6 +223,25 @@ fn a_doubled_refusal_says_nothing_of_the_next_copy() {
     assert!(matches!(error, RequestError::Unknown { .. }), "{error}");
 }
 
+/// It may wait for a leader that nobody else waits for.
+#[test]
+fn a_member_that_only_turns_down_is_left() {
+    let group = group();
+    let (mut session, start) = begun(&group);
+    let mut targets = vec![session.target()];
+    loop {
+        let refusal = answer(&session, 1, ReplyStatus::TryAgain, 0);
+        session.on_reply(&group, &refusal, start);
+        match session.on_time(&group, session.resend_at()) {
+            Step::Send => targets.push(session.target()),
+            Step::Failed(_) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(targets, [0, 0, 0, 0, 1]);
+    assert_eq!(session.target(), 2);
+}
+
 #[test]
 fn the_last_copy_is_given_time_to_be_settled() {
     let group = group();
