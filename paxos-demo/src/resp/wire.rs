@@ -282,13 +282,11 @@ mod tests {
     fn what_arrives_in_pieces_is_looked_over_once() {
         let request = request(&vec![&b""[..]; ARGUMENTS_MAX]);
         let mut progress = Progress::default();
-        let begun = std::time::Instant::now();
         for end in request.len() - 10_000..request.len() {
             assert_eq!(next_from(&request[..end], &mut progress), Ok(None));
+            assert!(progress.at + 2 * "$0\r\n\r\n".len() > end, "the next call goes on at {}", progress.at);
         }
         assert_eq!(next_from(&request, &mut progress).unwrap().unwrap().1, request.len());
-        // Ten thousand times all of it would take more than ten seconds.
-        assert!(begun.elapsed() < std::time::Duration::from_secs(3), "{:?}", begun.elapsed());
     }
 
     #[test]
