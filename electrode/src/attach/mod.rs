@@ -9,7 +9,7 @@ mod stub;
 
 pub use stub::{PassStub, attach_pass_stub};
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use crate::config::TcMechanism;
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ use crate::net::Direction;
 
 /// A program on its hook; dropping it takes the program off.
 pub(crate) enum Attached {
-    Link(#[allow(dead_code, reason = "held for its drop")] OwnedFd),
+    Link(#[allow(dead_code, reason = "held for its drop")] link::Link),
     Filter(#[allow(dead_code, reason = "held for its drop")] clsact::Filter),
 }
 

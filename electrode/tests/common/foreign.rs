@@ -19,8 +19,16 @@ pub enum Place {
 
 /// A program of somebody else; dropping it takes it off.
 pub struct Foreign {
-    _link: OwnedFd,
+    link: OwnedFd,
     pub id: u32,
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        // At once, even if another test is just starting a process, which holds the descriptor for a moment.
+        // SAFETY: takes the descriptor of a link.
+        unsafe { libbpf_sys::bpf_link_detach(self.link.as_raw_fd()) };
+    }
 }
 
 /// An instruction; those here that write a register write r0.
@@ -121,7 +129,7 @@ impl Foreign {
 
     fn put(namespace: &NetNs, program: &OwnedFd, kind: u32, flags: u32) -> Self {
         let link = namespace.run(|| attach(program, ifindex("eth0"), kind, flags)).unwrap();
-        Self { _link: link, id: program_id(program) }
+        Self { link, id: program_id(program) }
     }
 }
 
