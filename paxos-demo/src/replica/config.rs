@@ -52,11 +52,11 @@ pub struct ReplicaConfig {
     pub resend_ns: u64,
     /// Longest time between two resends to a silent member.
     pub resend_max_ns: u64,
-    /// Batches of one resend, or of one answer to NeedPrepares.
+    /// Batches of one resend.
     pub resend_batches: usize,
     /// Batches that probe a silent member.
     pub probe_batches: usize,
-    /// Ops that a follower asks for at once.
+    /// Ops that a follower asks for at once, and most batches of an answer.
     pub repair_ops: u64,
     /// Time after which a follower asks again for what is missing; doubles up to `resend_max_ns`.
     pub repair_retry_ns: u64,

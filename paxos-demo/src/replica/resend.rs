@@ -38,6 +38,7 @@ pub(super) struct Resender {
     interval_max_ns: u64,
     quiet_ns: u64,
     batches: usize,
+    repair_batches: usize,
     probe_batches: usize,
     /// Last op with which the view began: whoever entered the view holds it.
     inherited: OpNumber,
@@ -61,6 +62,7 @@ impl Resender {
             interval_max_ns: config.resend_max_ns,
             quiet_ns: config.repair_quiet_ns,
             batches: config.resend_batches,
+            repair_batches: config.repair_ops as usize,
             probe_batches: config.probe_batches,
             inherited,
         }
@@ -161,7 +163,8 @@ impl Resender {
         let on_its_way = now < peer.repaired_at.saturating_add(self.quiet_ns);
         let start = if on_its_way { have.max(peer.repaired) } else { have };
         let mut sent = 0;
-        for entry in log.entries_from(start.next()).take(self.batches) {
+        // All that was asked for: whoever gets less than that waits for the rest until a timer asks again.
+        for entry in log.entries_from(start.next()).take(self.repair_batches) {
             if entry.first > upto {
                 break;
             }

@@ -88,7 +88,7 @@ fn progress_is_no_reason_to_resend() {
 
 #[test]
 fn who_asks_is_answered_at_once_but_not_twice_in_a_moment() {
-    let mut replica = with_prepared(3, 10, |config| config.resend_batches = 3);
+    let mut replica = with_prepared(3, 10, |config| (config.resend_batches, config.repair_ops) = (1, 3));
     let mut need = |now: u64, have: u64, upto: u64, view: u64| {
         let question = PeerMessage::NeedPrepares { view: View(view), have: op(have), upto: op(upto) };
         replica.on_peer_message(now, id(2), life(2), question);
