@@ -117,3 +117,30 @@ fn a_member_that_joins_late_gets_everything() {
     hello(&mut replica, 300 * MS, 2);
     assert_eq!(tick(&mut replica, 320 * MS), [(1, 0b100)]);
 }
+
+/// A replica that was away under load catches up only if it does not wait for a timer between two portions.
+#[test]
+fn catching_up_waits_for_no_timer() {
+    const OPS: u64 = 1000;
+    let mut leader = with_prepared(3, OPS, |_| ());
+    let mut replica = following(3);
+    replica.on_gap(0, op(0), op(OPS));
+    let mut portions = 0;
+    loop {
+        let question = drain(&mut replica).into_iter().find_map(|action| match action {
+            Action::Send { to: ReplicaId(0), message: message @ PeerMessage::NeedPrepares { .. } } => {
+                Some(message)
+            }
+            _ => None,
+        });
+        let Some(question) = question else { break };
+        portions += 1;
+        leader.on_peer_message(0, id(1), life(1), question);
+        for action in drain(&mut leader) {
+            if let Action::Resend { first, last, commit, payload, .. } = action {
+                replica.on_logged(0, View(0), first, last, commit, &payload);
+            }
+        }
+    }
+    assert_eq!((replica.status().last_op, portions), (op(OPS), 4));
+}
