@@ -174,24 +174,25 @@ impl Client {
     }
 }
 
-/// Errors that pass: nobody there yet, a full buffer, nothing to read. The timers go on.
-pub(crate) fn passing<T>(result: io::Result<T>) -> io::Result<()> {
+/// Errors that say something about one packet or one moment and not about the socket: a peer that is down
+/// answers with ICMP, a full buffer or an unresolved neighbour drops. The timers go on.
+pub(crate) fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::WouldBlock
+            | Kind::TimedOut
+            | Kind::Interrupted
+            | Kind::ConnectionRefused
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+    ) || error.raw_os_error() == Some(libc::ENOBUFS)
+}
+
+/// Whatever passes is no failure.
+pub(crate) fn passing<T>(result: io::Result<T>) -> io::Result<()> {
     match result {
-        Ok(_) => Ok(()),
-        Err(error)
-            if matches!(
-                error.kind(),
-                Kind::WouldBlock
-                    | Kind::TimedOut
-                    | Kind::Interrupted
-                    | Kind::ConnectionRefused
-                    | Kind::HostUnreachable
-                    | Kind::NetworkUnreachable
-            ) =>
-        {
-            Ok(())
-        }
-        Err(error) => Err(error),
+        Err(error) if !is_passing(&error) => Err(error),
+        _ => Ok(()),
     }
 }

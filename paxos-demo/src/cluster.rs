@@ -8,27 +8,29 @@
 //!     └─ clients            in host N ┘
 //! ```
 
+mod error;
+mod place;
 pub mod process;
 pub mod ready;
 pub mod supervise;
 pub mod xdp_ports;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use electrode::fabric::{Fabric, FabricConfig, FabricError, Family};
+use electrode::fabric::{Fabric, Family};
 use tempfile::TempDir;
 
+pub use self::error::ClusterError;
+use self::place::{Place, check_ports, loopback_addresses, place};
 use self::process::ReplicaProcess;
 use self::xdp_ports::XdpPorts;
 use crate::cli::{BackendChoice, HookChoice};
 use crate::client::{Client, open_socket};
-use crate::config::{
-    Batching, ClusterConfig, ConfigError, Durability, LOG_SLOTS_DEFAULT, OffloadChoice, Timeouts,
-};
+use crate::config::{Batching, ClusterConfig, Durability, LOG_SLOTS_DEFAULT, OffloadChoice, Timeouts};
 use crate::node::NodeStatus;
 use crate::session::Group;
 use crate::status::RoleName;
@@ -89,85 +91,6 @@ impl Spec {
             program: std::env::current_exe()?,
         })
     }
-}
-
-/// Why a group does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
-    /// The virtual hosts cannot be made, and the backend needs them.
-    #[error("the {backend} backend needs a network namespace for each replica: {source}")]
-    Fabric {
-        /// The backend that was asked for.
-        backend: BackendChoice,
-        /// Why they cannot be made.
-        source: FabricError,
-    },
-    /// A namespace cannot be used.
-    #[error(transparent)]
-    Netns(#[from] FabricError),
-    /// A port is taken.
-    #[error("port {port} on 127.0.0.1 is taken: {source}; give another with --resp-port")]
-    PortTaken {
-        /// The port.
-        port: u16,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The configuration cannot be written, or is wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Native XDP cannot be had on the virtual hosts.
-    #[error("--hook xdp: {0}")]
-    XdpPorts(String),
-    /// A replica did not start or ended.
-    #[error("replica {id} ended with {status}; it said:\n{log}")]
-    Died {
-        /// Its index.
-        id: usize,
-        /// How it ended.
-        status: std::process::ExitStatus,
-        /// The end of its log.
-        log: String,
-    },
-    /// The group does not serve.
-    #[error("the group does not serve after {waited_s} s: {state}. Replica {silent} said:\n{log}")]
-    NotReady {
-        /// How long it was waited for.
-        waited_s: u64,
-        /// What each replica says.
-        state: String,
-        /// The first replica that is not ready.
-        silent: usize,
-        /// The end of its log.
-        log: String,
-    },
-    /// The user does not want it any more.
-    #[error("interrupted")]
-    Interrupted,
-    /// The system refused something.
-    #[error("cannot {action}: {source}")]
-    System {
-        /// What was tried.
-        action: String,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl ClusterError {
-    fn system(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        let action = action.into();
-        move |source| Self::System { action, source }
-    }
-}
-
-/// Where the replicas live.
-#[derive(Debug)]
-enum Place {
-    /// A virtual host each, and one more for the clients.
-    Fabric(Fabric),
-    /// Ports of 127.0.0.1, and why.
-    Loopback { reason: String },
 }
 
 /// A directory that goes with the cluster, or one that stays.
@@ -435,62 +358,4 @@ fn describe(statuses: &[Option<NodeStatus>]) -> String {
         None => format!("replica {id} does not answer"),
     });
     words.collect::<Vec<_>>().join(", ")
-}
-
-/// Virtual hosts where this machine and this user can, else the loopback address if the backend allows it.
-fn place(spec: &Spec) -> Result<Place, ClusterError> {
-    if spec.loopback {
-        return Ok(Place::Loopback { reason: "it was asked for".to_owned() });
-    }
-    let config = FabricConfig { hosts: spec.replicas + 1, family: spec.family, ..FabricConfig::default() };
-    match Fabric::new(config) {
-        Ok(fabric) => Ok(Place::Fabric(fabric)),
-        Err(source) => match spec.backend {
-            BackendChoice::Ebpf | BackendChoice::UdpMulticast => {
-                Err(ClusterError::Fabric { backend: spec.backend, source })
-            }
-            _ => Ok(Place::Loopback { reason: source.to_string() }),
-        },
-    }
-}
-
-/// Free UDP ports. Somebody may take one before the replica does: then the replica says so.
-fn loopback_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
-    let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    let sockets = (0..count).map(|_| UdpSocket::bind(any)).collect::<io::Result<Vec<_>>>()?;
-    sockets.iter().map(UdpSocket::local_addr).collect()
-}
-
-/// Better an error before anything is made than five children that each fail.
-fn check_ports(first: u16, count: usize) -> Result<(), ClusterError> {
-    for id in 0..count as u16 {
-        let taken = |source| ClusterError::PortTaken { port: first.saturating_add(id), source };
-        let port = first
-            .checked_add(id)
-            .ok_or_else(|| taken(io::Error::new(io::ErrorKind::InvalidInput, "there is no such port")))?;
-        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(taken)?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loopback_ports_are_distinct() {
-        let mut addresses = loopback_addresses(16).unwrap();
-        addresses.dedup();
-        assert_eq!(addresses.len(), 16);
-        assert!(ClusterConfig::parse(&ClusterConfig::new(1, addresses).to_toml()).is_ok());
-    }
-
-    #[test]
-    fn a_taken_port_is_named_before_anything_starts() {
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = taken.local_addr().unwrap().port();
-        let error = check_ports(port, 1).unwrap_err().to_string();
-        assert!(error.contains(&port.to_string()) && error.contains("--resp-port"), "{error}");
-        assert!(check_ports(u16::MAX, 2).is_err());
-    }
 }

@@ -4,6 +4,8 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use crate::client::is_passing;
+
 /// Datagrams of one system call at most.
 const BATCH_MAX: usize = 64;
 /// Room for one datagram: more than an MTU of 1500 carries. A longer one is cut, and no longer parses.
@@ -117,21 +119,6 @@ fn fill_headers(headers: &mut Vec<libc::mmsghdr>, vectors: &mut [libc::iovec]) {
         header.msg_hdr.msg_iovlen = 1;
         header
     }));
-}
-
-/// Errors that say something about one packet or one moment and not about the socket: a peer that is down
-/// answers with ICMP, a full buffer or an unresolved neighbour drops.
-fn is_passing(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::WouldBlock
-            | Kind::TimedOut
-            | Kind::Interrupted
-            | Kind::ConnectionRefused
-            | Kind::HostUnreachable
-            | Kind::NetworkUnreachable
-    ) || error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
 #[cfg(test)]
