@@ -3,18 +3,22 @@
 //! A single thread polls, acts and sleeps. How long a follower sleeps is what keeps it cheap: while the
 //! kernel acknowledges for it, it looks at the log a few hundred times a second whatever the load.
 
-use std::collections::{BTreeMap, VecDeque};
+mod inbox;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use electrode::abi::Verdict;
 use electrode::types::{OpNumber, ReplicaSet};
-use electrode::{Endpoint, Event, Patience, Round};
+use electrode::{Endpoint, Patience, Round};
 
+use self::inbox::Inbox;
+pub use self::inbox::Observer;
 use crate::codec;
 use crate::encoder::{Encoder, ThreadEncoder};
-use crate::message::{self, Packet};
+use crate::message;
 use crate::node::{Node, NodeStatus};
 use crate::plant::{Plant, Plants};
 use crate::replica::{Action, Fatal, GateRole, Replica};
@@ -30,10 +34,6 @@ const QUIET_TICKS: u32 = 8;
 const SLEEP_MAX: Duration = Duration::from_millis(100);
 /// A follower is woken before its tick when this part of the kernel log is full.
 const LOG_PART: u64 = 4;
-/// Status requests answered between two polls; more are dropped, for anybody can ask.
-const STATUS_MAX: usize = 4;
-/// Warnings of one kind are printed once in so many nanoseconds.
-const WARN_EVERY_NS: u64 = 1_000_000_000;
 
 /// Why a replica ends.
 #[derive(Debug, thiserror::Error)]
@@ -67,73 +67,6 @@ pub struct Driver {
     encoder: Box<dyn Encoder>,
     inbox: Inbox,
     scratch: Vec<u8>,
-}
-
-/// Where the endpoint's events go.
-#[derive(Default)]
-struct Inbox {
-    /// Status requests to answer: asker and nonce.
-    asked: VecDeque<(std::net::SocketAddr, u64)>,
-    warned_at: u64,
-    observer: Option<Box<dyn Observer>>,
-}
-
-/// Sees what the endpoint hands to the replica and what the replica wants done, for checkers.
-pub trait Observer: Send {
-    /// Is about to be handed to the replica.
-    fn event(&mut self, event: &Event<'_>);
-    /// Is about to be carried out.
-    fn action(&mut self, action: &Action);
-}
-
-impl Inbox {
-    /// Tells the operator; where somebody observes, there is none.
-    fn warn(&self, warning: &str) {
-        if self.observer.is_none() {
-            eprintln!("warning: {warning}");
-        }
-    }
-
-    fn take(&mut self, replica: &mut Replica, now: u64, event: &Event<'_>) {
-        if let Some(observer) = &mut self.observer {
-            observer.event(event);
-        }
-        match *event {
-            Event::Logged { view, first, last, payload } => {
-                replica.on_logged(now, view, first, last, OpNumber(0), payload);
-            }
-            Event::Commit { view, commit } => replica.on_commit(view, commit),
-            Event::Quorum { last, .. } => replica.on_quorum(now, last),
-            Event::Gap { have, missing } => replica.on_gap(now, have, missing),
-            Event::NewerView { view, .. } => replica.on_newer_view(now, view),
-            Event::Message { from, sender, incarnation, payload } => match Packet::parse(payload) {
-                Ok(Packet::Request(request)) => replica.on_request(now, from, request),
-                Ok(Packet::Part(part)) => replica.on_part(now, from, part),
-                Ok(Packet::Have(have)) => replica.on_have(now, from, have),
-                Ok(Packet::Peer(bytes)) => {
-                    if let (Some(sender), Ok(message)) = (sender, codec::decode(bytes)) {
-                        replica.on_peer_message(now, sender, incarnation, message);
-                    }
-                }
-                Ok(Packet::StatusRequest { nonce }) if self.asked.len() < STATUS_MAX => {
-                    self.asked.push_back((from, nonce));
-                }
-                Ok(Packet::StatusRequest { .. }) => {}
-                // Replies are for clients; what is malformed was counted by nobody's wish.
-                Ok(Packet::Reply(_) | Packet::StatusReply { .. }) | Err(_) => {}
-            },
-            Event::Misconfigured { from, config_hash }
-                if now.saturating_sub(self.warned_at) >= WARN_EVERY_NS =>
-            {
-                self.warned_at = now;
-                self.warn(&format!(
-                    "{from} has another configuration (hash {config_hash:#018x}): not heard; give every member \
-                     the same cluster.toml"
-                ));
-            }
-            _ => {}
-        }
-    }
 }
 
 impl Driver {

@@ -16,14 +16,15 @@
 
 use bytes::BufMut;
 use electrode::types::{ReplicaId, View};
-use thiserror::Error;
 use zerocopy::byteorder::little_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+mod error;
 mod part;
 #[cfg(test)]
 mod tests;
 
+pub use error::MessageError;
 pub use part::{Have, PART_HEADER_BYTES, Part, window, window_end};
 
 /// First byte of a client request.
@@ -60,67 +61,6 @@ pub const fn part_bytes_max(payload_bytes_max: usize) -> usize {
 
 const _: () = assert!(REQUEST_HEADER_BYTES == 24 && REPLY_HEADER_BYTES == 32);
 const _: () = assert!(REPLY_HEADER_BYTES <= TRAVEL_BYTES && REQUEST_HEADER_BYTES <= TRAVEL_BYTES);
-
-/// Why a datagram (or a batch) was not understood.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum MessageError {
-    /// No tag.
-    #[error("empty datagram")]
-    Empty,
-    /// A tag that no version of this program sends.
-    #[error("unknown tag {0}")]
-    UnknownTag(u8),
-    /// The fixed part is cut short.
-    #[error("{what} needs {need} bytes, {have} are there")]
-    Truncated {
-        /// What was being read.
-        what: &'static str,
-        /// Bytes that it takes.
-        need: usize,
-        /// Bytes that were left.
-        have: usize,
-    },
-    /// A length field disagrees with the datagram.
-    #[error("{what} announces {declared} bytes, {actual} follow")]
-    Length {
-        /// What was being read.
-        what: &'static str,
-        /// The length field.
-        declared: usize,
-        /// What is there.
-        actual: usize,
-    },
-    /// Reserved bytes are not zero.
-    #[error("reserved bytes of a {0} are not zero")]
-    Reserved(&'static str),
-    /// A reply status that does not exist.
-    #[error("unknown reply status {0}")]
-    UnknownStatus(u8),
-    /// A part of a command that cannot be.
-    #[error("part {part} of {parts} parts")]
-    Part {
-        /// Its number, from 0.
-        part: u16,
-        /// How many there are.
-        parts: u16,
-    },
-    /// A part that is not within its whole.
-    #[error("a part at offset {offset} of {total_bytes} bytes does not lie within them")]
-    Beyond {
-        /// Where it begins.
-        offset: u32,
-        /// Length of the whole.
-        total_bytes: u32,
-    },
-    /// Too long for its length field.
-    #[error("{what} of {bytes} bytes does not fit its 16-bit length")]
-    TooLong {
-        /// What was being written.
-        what: &'static str,
-        /// Its length.
-        bytes: usize,
-    },
-}
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

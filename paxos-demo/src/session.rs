@@ -15,6 +15,7 @@
 //! number of times, take no number from the writes ([`READ`]), and one without an answer has not been applied.
 
 mod copies;
+mod error;
 mod group;
 mod transfer;
 
@@ -27,6 +28,7 @@ use crate::large::RESULT_BYTES_MAX;
 use crate::message::{ClientReply, ClientRequest, Packet, ReplyStatus};
 use crate::state_machine::Command;
 
+pub use error::RequestError;
 pub use group::{CommandTooLong, Group};
 
 /// Set in the numbers of reads, which are counted apart from writes: the group does not remember them.
@@ -36,34 +38,6 @@ pub const READ: u64 = 1 << 63;
 pub fn random_id() -> u64 {
     // Every RandomState has keys of its own, seeded by the system.
     std::hash::RandomState::new().build_hasher().finish().max(1)
-}
-
-/// Why a request failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
-    /// Nothing was applied: every copy was turned down, or it was a read.
-    #[error("the group did not take the request: {reason}; nothing was applied, try again")]
-    TryAgain {
-        /// What the replicas said, if they said something.
-        reason: &'static str,
-    },
-    /// Nobody answered in time: whether it was applied is not known.
-    #[error(
-        "no answer within {waited_ms} ms after {sends} sends; the request may have been applied or not. Is the leader \
-         up and reachable?"
-    )]
-    Unknown {
-        /// How long it was waited for.
-        waited_ms: u64,
-        /// Copies sent.
-        sends: u32,
-    },
-    /// The group forgot the session: whether the request was applied is not known.
-    #[error("the group does not know this session any more; the request may have been applied or not")]
-    SessionLost,
-    /// The command makes no sense to the group.
-    #[error("the group refused the request as malformed")]
-    Refused,
 }
 
 /// What to do next.

@@ -1,0 +1,83 @@
+//! The endpoint's events become the replica's inputs.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use electrode::Event;
+use electrode::types::OpNumber;
+
+use crate::codec;
+use crate::message::Packet;
+use crate::replica::{Action, Replica};
+
+/// Status requests answered between two polls; more are dropped, for anybody can ask.
+const STATUS_MAX: usize = 4;
+/// Warnings of one kind are printed once in so many nanoseconds.
+const WARN_EVERY_NS: u64 = 1_000_000_000;
+
+/// Sees what the endpoint hands to the replica and what the replica wants done, for checkers.
+pub trait Observer: Send {
+    /// Is about to be handed to the replica.
+    fn event(&mut self, event: &Event<'_>);
+    /// Is about to be carried out.
+    fn action(&mut self, action: &Action);
+}
+
+/// Where the endpoint's events go.
+#[derive(Default)]
+pub(super) struct Inbox {
+    /// Status requests to answer: asker and nonce.
+    pub asked: VecDeque<(SocketAddr, u64)>,
+    warned_at: u64,
+    pub observer: Option<Box<dyn Observer>>,
+}
+
+impl Inbox {
+    /// Tells the operator; where somebody observes, there is none.
+    pub fn warn(&self, warning: &str) {
+        if self.observer.is_none() {
+            eprintln!("warning: {warning}");
+        }
+    }
+
+    pub fn take(&mut self, replica: &mut Replica, now: u64, event: &Event<'_>) {
+        if let Some(observer) = &mut self.observer {
+            observer.event(event);
+        }
+        match *event {
+            Event::Logged { view, first, last, payload } => {
+                replica.on_logged(now, view, first, last, OpNumber(0), payload);
+            }
+            Event::Commit { view, commit } => replica.on_commit(view, commit),
+            Event::Quorum { last, .. } => replica.on_quorum(now, last),
+            Event::Gap { have, missing } => replica.on_gap(now, have, missing),
+            Event::NewerView { view, .. } => replica.on_newer_view(now, view),
+            Event::Message { from, sender, incarnation, payload } => match Packet::parse(payload) {
+                Ok(Packet::Request(request)) => replica.on_request(now, from, request),
+                Ok(Packet::Part(part)) => replica.on_part(now, from, part),
+                Ok(Packet::Have(have)) => replica.on_have(now, from, have),
+                Ok(Packet::Peer(bytes)) => {
+                    if let (Some(sender), Ok(message)) = (sender, codec::decode(bytes)) {
+                        replica.on_peer_message(now, sender, incarnation, message);
+                    }
+                }
+                Ok(Packet::StatusRequest { nonce }) if self.asked.len() < STATUS_MAX => {
+                    self.asked.push_back((from, nonce));
+                }
+                Ok(Packet::StatusRequest { .. }) => {}
+                // Replies are for clients; what is malformed was counted by nobody's wish.
+                Ok(Packet::Reply(_) | Packet::StatusReply { .. }) | Err(_) => {}
+            },
+            Event::Misconfigured { from, config_hash }
+                if now.saturating_sub(self.warned_at) >= WARN_EVERY_NS =>
+            {
+                self.warned_at = now;
+                self.warn(&format!(
+                    "{from} has another configuration (hash {config_hash:#018x}): not heard; give every member \
+                     the same cluster.toml"
+                ));
+            }
+            _ => {}
+        }
+    }
+}
