@@ -5,6 +5,7 @@ mod interface;
 mod netlink;
 #[cfg(feature = "ebpf")]
 mod next_hop;
+mod raw_addr;
 pub(crate) mod socket;
 
 #[cfg(feature = "ebpf")]
