@@ -223,7 +223,7 @@ impl Driver {
                 Action::SaveState { view, last_normal_view } => {
                     self.storage.save_state(view, last_normal_view)?;
                 }
-                Action::SaveMember { peer, incarnation } => self.storage.save_member(peer, incarnation)?,
+                Action::SaveMember { peer, born } => self.storage.save_member(peer, born)?,
                 Action::LogAppend(entry) => self.storage.append(&entry)?,
                 Action::InstallLog { view, keep, snapshot, entries } => {
                     self.storage.install(view, keep, snapshot, &entries)?;

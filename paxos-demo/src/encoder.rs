@@ -29,10 +29,22 @@ impl Default for ThreadEncoder {
     }
 }
 
+/// A snapshot that never comes would be waited for: then rather none of us.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
 impl Encoder for ThreadEncoder {
     fn encode(&mut self, snapshot: Box<Snapshot>) {
         let sender = self.sender.clone();
         std::thread::spawn(move || {
+            let _ends_with_us = AbortOnPanic;
             // Nobody listens any more: the replica has ended.
             let _ = sender.send((snapshot.op(), snapshot.encode()));
         });

@@ -81,6 +81,11 @@ impl Service {
         Ok((Self { store, clients, partial, history }, op))
     }
 
+    /// Bytes that keys and values take, about.
+    pub fn state_bytes(&self) -> u64 {
+        self.store.bytes()
+    }
+
     /// The replicated clock in unix milliseconds: the latest time that any applied batch had.
     pub fn clock_ms(&self) -> u64 {
         self.store.clock_ms()

@@ -86,8 +86,8 @@ pub enum Action {
     SaveMember {
         /// The member.
         peer: ReplicaId,
-        /// Its incarnation.
-        incarnation: u32,
+        /// Incarnation in which its memory begins.
+        born: u32,
     },
     /// Sync this to disk before anything that follows is carried out (D3).
     SaveState {

@@ -27,7 +27,7 @@ pub struct ReplicaConfig {
     pub incarnation: u32,
     /// Incarnation in which the replica's memory begins: the first one that its data directory knows (D6).
     pub born: u32,
-    /// Incarnation in which an earlier life first met each member (D6); 0, or too short: never.
+    /// Incarnation in which the memory of each member begins that was met (D6); 0, or too short: never met.
     pub met: Vec<u32>,
     /// Hash of what all members must agree on. `client_sessions_max` belongs to it.
     pub config_hash: u64,

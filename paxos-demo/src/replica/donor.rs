@@ -28,9 +28,11 @@ impl Donor {
         if self.snapshot.is_some() { self.used_at + SNAPSHOT_KEPT_NS } else { NEVER }
     }
 
-    /// Length of the snapshot that is being given away.
-    pub(super) fn snapshot_bytes(&self) -> usize {
-        self.snapshot.as_ref().map_or(0, |(_, bytes)| bytes.len())
+    /// Length of the snapshot that is being given away, or about that of the one that is being encoded of a state
+    /// of `state_bytes`.
+    pub(super) fn snapshot_bytes(&self, state_bytes: u64) -> usize {
+        let encoding = self.encoding.map_or(0, |_| usize::try_from(state_bytes).unwrap_or(usize::MAX));
+        self.snapshot.as_ref().map_or(encoding, |(_, bytes)| bytes.len())
     }
 
     /// Ops after this one are wanted behind the snapshot that is being given away.
@@ -133,7 +135,11 @@ impl Replica {
         if self.wants_stored_snapshot() {
             self.store_snapshot(op, bytes.clone());
         }
-        if now < self.donor.used_at.saturating_add(SNAPSHOT_KEPT_NS) && self.donor.used_at > 0 {
+        let wanted = now < self.donor.used_at.saturating_add(SNAPSHOT_KEPT_NS) && self.donor.used_at > 0;
+        let oldest = self.log.first_op();
+        // One that is being fetched stays, or a large one would never arrive: storage has one made now and then.
+        let being_given = self.donor.snapshot.as_ref().is_some_and(|(have, _)| have.next() >= oldest);
+        if wanted && !being_given {
             self.donor.snapshot = Some((op, bytes));
         }
     }

@@ -4,10 +4,10 @@
 //! quorum has welcomed this life of it; a follower opens as soon as it knows the leader's incarnation. Members that come later
 //! are added as they come.
 //!
-//! A member that comes back says so: its incarnation is higher, and its memory reaches back to the one that is
-//! known. From then on only the new life counts (L2, F4, D4), and if it led the view, the view is over (L11). If
-//! its memory begins *after* the incarnation that is known, what was promised in that one is lost: it is turned
-//! away, in this life and in all that follow (D6).
+//! A member that comes back says so: its incarnation is higher, and its memory begins where it did when it was
+//! met. From then on only the new life counts (L2, F4, D4), and if it led the view, the view is over (L11). If
+//! it is another memory, what was promised before is lost: it is turned away, in this life and in all that
+//! follow (D6). That the two differ counts, not their order: incarnations come from clocks, which are put back.
 
 use super::{Action, Fatal, GateRole, Intent, NEVER, Replica, ReplicaConfig, Role, Warning};
 use crate::peer::{PeerMessage, Refusal};
@@ -18,8 +18,7 @@ use electrode::types::{ReplicaId, ReplicaSet};
 pub(super) struct Formation {
     /// Incarnation of each member, 0 while unknown. The own one is known.
     incarnations: Vec<u32>,
-    /// Incarnation in which this or an earlier life first met each member; 0: never. Its memory reaches back so
-    /// far, or it is another one.
+    /// Incarnation in which the memory of each member begins that this or an earlier life met; 0: never met.
     met: Vec<u32>,
     /// Members that have welcomed this incarnation.
     welcomed_by: ReplicaSet,
@@ -157,7 +156,7 @@ impl Replica {
         match before {
             Some(before) if before == incarnation => true,
             // D6: with its memory went what it promised, to this replica or to another.
-            _ if incarnation < known || met != 0 && born > met && !self.planted(Plant::A17) => {
+            _ if incarnation < known || met != 0 && born != met && !self.planted(Plant::A17) => {
                 if incarnation > known && self.formation.warn_once(peer) {
                     let now = incarnation;
                     self.outbox.push(Action::Warn(Warning::PeerRestarted { peer, known, now }));
@@ -169,8 +168,8 @@ impl Replica {
             _ => {
                 self.formation.incarnations[peer.index()] = incarnation;
                 if met == 0 {
-                    self.formation.met[peer.index()] = incarnation;
-                    self.outbox.push(Action::SaveMember { peer, incarnation });
+                    self.formation.met[peer.index()] = born;
+                    self.outbox.push(Action::SaveMember { peer, born });
                 }
                 // Its earlier life may have welcomed this replica; this one has not.
                 self.formation.welcomed_by = self.formation.welcomed_by.without(peer);

@@ -254,7 +254,7 @@ impl Replica {
         // Whole milliseconds only, or looking often would stop it.
         let passed = (now - *at) / 1_000_000;
         *at += passed * 1_000_000;
-        *time_ms = (*time_ms + passed).max(wall).max(replicated);
+        *time_ms = time_ms.saturating_add(passed).max(wall).max(replicated);
         *time_ms
     }
 
@@ -305,7 +305,9 @@ impl Replica {
             self.outbox.push(Action::CommitNotice { commit: self.commit });
         }
         let (question, lost) = leader.contact.tick(now, &self.config);
-        let waits_since = leader.stuck_since.max(leader.helped_at);
+        // A quorum of others is waited for, and who gets help may be part of it; not if the own disk is what is slow.
+        let others_wait = self.config.durable && self.durable < leader.quorum;
+        let waits_since = leader.stuck_since.max(if others_wait { 0 } else { leader.helped_at });
         let stuck = now >= waits_since.saturating_add(self.config.step_down_ns);
         if now >= leader.housekeeping_at {
             self.forget_prefix();
@@ -313,8 +315,9 @@ impl Replica {
         if let Some(question) = question {
             self.send_to_others(&question);
         }
-        if (stuck || lost) && self.config.members > 1 {
-            // It may be heard and not hear, and then nobody else would end its view.
+        // It may be heard and not hear, and then nobody else would end its view. With two members nobody could begin
+        // the next one either, and the other may need this one to recover.
+        if (stuck || lost) && self.config.members > 2 {
             self.counters.steps_down += 1;
             let view = self.view.next();
             self.freeze_for(Intent::ChangeView { view, suspicion: false });

@@ -316,7 +316,8 @@ impl Replica {
         // is there, again and again. But not at any price: no more than the snapshot itself takes.
         let kept = self.donor.keeps_after().unwrap_or(self.applied).min(self.applied);
         self.log.shrink_to(bytes_max, kept);
-        self.log.shrink_to(bytes_max + bytes_max.max(self.donor.snapshot_bytes()), self.applied);
+        let snapshot_bytes = self.donor.snapshot_bytes(self.service.state_bytes());
+        self.log.shrink_to(bytes_max.saturating_add(bytes_max.max(snapshot_bytes)), self.applied);
     }
 
     /// Applies committed ops in order; a leader answers whoever waits for them.

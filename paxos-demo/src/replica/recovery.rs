@@ -98,6 +98,8 @@ impl Replica {
             }
             Role::Leader(_) => Some(self.view_start()),
             Role::Follower(_) => None,
+            // Its view is about to begin, and then it can help.
+            Role::ViewChange(change) if change.start.is_some() => return self.counters.ignored += 1,
             // Whoever is between two views has nothing to answer; a view that begins will end that.
             Role::ViewChange(_) => {
                 return self.outbox.send(from, PeerMessage::NotNormal { nonce, recovering: false });
@@ -165,7 +167,7 @@ impl Replica {
         let Some((view, start)) = recovery.goal else { return };
         let Some(fetch) = recovery.fetch.take_if(|fetch| fetch.is_done()) else {
             // It flows, however long it takes.
-            recovery.give_up_at = self.now + self.config.view_change_timeout_ns;
+            recovery.give_up_at = recovery.give_up_at.max(self.now + self.config.view_change_timeout_ns);
             return;
         };
         if !self.install(fetch.take(), view) {

@@ -204,7 +204,7 @@ impl Replica {
         let by_leader = from == self.leader() && view == self.view;
         match &mut self.role {
             Role::ViewChange(change) if by_leader && change.start.is_none() => {
-                change.give_up_at = self.now + self.config.view_change_timeout_ns;
+                change.give_up_at = change.give_up_at.max(self.now + self.config.view_change_timeout_ns);
             }
             _ => self.counters.ignored += 1,
         }
@@ -266,7 +266,7 @@ impl Replica {
         let Some(fetch) = change.fetch.take_if(|fetch| fetch.is_done()) else {
             if change.fetch.is_some() {
                 // It flows, however long it takes.
-                change.give_up_at = self.now + self.config.view_change_timeout_ns;
+                change.give_up_at = change.give_up_at.max(self.now + self.config.view_change_timeout_ns);
             }
             return;
         };
@@ -345,7 +345,9 @@ impl Replica {
             }
         }
         if self.now >= change.tell_at {
-            change.tell_at = self.now + self.config.resend_ns;
+            // Often enough for one that is lost not to matter.
+            change.tell_at =
+                self.now + self.config.resend_ns.min(self.config.view_change_timeout_ns / 4).max(1);
             let fetching = change.fetch.is_some() && leader == self.config.me;
             self.tell_view_change();
             if fetching {

@@ -1,9 +1,10 @@
 //! Which copies of a request may still be applied.
 //!
 //! A replica that turns a copy down says which one it means. Once every copy is turned down, none that was sent
-//! is left that could be applied. The network may have doubled one, and the double may meet a replica that
-//! takes it: what is held back for longer than [`Copies::linger`] is taken not to be delivered any more, as
-//! TCP takes it of its segments.
+//! is left that could be applied. The network may have doubled one, and the double may meet a replica that takes it:
+//! what is held back for longer than a retry is taken not to be delivered any more, as TCP takes it of its
+//! segments. What this cannot see is a copy that was taken while its double was turned down, by a leader that fell at
+//! that moment, if everything later is turned down as well.
 
 use std::time::{Duration, Instant};
 

@@ -110,10 +110,10 @@ impl Storage for SimStorage {
         Ok(())
     }
 
-    fn save_member(&mut self, peer: ReplicaId, incarnation: u32) -> Result<(), StorageError> {
+    fn save_member(&mut self, peer: ReplicaId, born: u32) -> Result<(), StorageError> {
         self.sync("noting a member", |disk| {
             disk.met.resize(disk.met.len().max(peer.index() + 1), 0);
-            disk.met[peer.index()] = incarnation;
+            disk.met[peer.index()] = born;
         });
         Ok(())
     }

@@ -180,6 +180,11 @@ impl KvStore {
         self.due -= usize::from(at <= self.clock_ms);
     }
 
+    /// Bytes that keys and values take, about.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Whether `value_bytes` more, in so many new pairs, would be too much.
     pub fn is_full(&self, value_bytes: usize, pairs: usize) -> bool {
         self.bytes + value_bytes as u64 + pairs as u64 * PAIR_OVERHEAD_BYTES > self.bytes_max

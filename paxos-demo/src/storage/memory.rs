@@ -64,10 +64,10 @@ impl Storage for MemoryStorage {
         state.save(&**files, view, last_normal_view).inspect_err(|e| self.failed = Some(e.clone()))
     }
 
-    fn save_member(&mut self, peer: ReplicaId, incarnation: u32) -> Result<(), StorageError> {
+    fn save_member(&mut self, peer: ReplicaId, born: u32) -> Result<(), StorageError> {
         self.alive()?;
         let Some((files, state)) = &mut self.kept else { return Ok(()) };
-        state.meet(&**files, peer, incarnation).inspect_err(|e| self.failed = Some(e.clone()))
+        state.meet(&**files, peer, born).inspect_err(|e| self.failed = Some(e.clone()))
     }
 
     fn append(&mut self, _entry: &LogEntry) -> Result<(), StorageError> {

@@ -46,7 +46,7 @@ pub struct Persisted {
     pub last_normal_view: View,
     /// Hash of the configuration.
     pub config_hash: u64,
-    /// Incarnation in which each member was first met; 0, or too short: never (D6).
+    /// Incarnation in which the memory of each member begins that was met; 0, or too short: never met (D6).
     pub met: Vec<u32>,
 }
 
@@ -65,8 +65,8 @@ pub trait Storage: Send {
     /// overtakes its log).
     fn save_state(&mut self, view: View, last_normal_view: View) -> Result<(), StorageError>;
 
-    /// D6: that a member was first met in this incarnation is on disk when it returns.
-    fn save_member(&mut self, peer: ReplicaId, incarnation: u32) -> Result<(), StorageError>;
+    /// D6: that a member was met whose memory begins in this incarnation is on disk when it returns.
+    fn save_member(&mut self, peer: ReplicaId, born: u32) -> Result<(), StorageError>;
 
     /// Queues a batch behind the log; [`Storage::poll`] tells when it is on disk. Blocks while too much is
     /// queued.

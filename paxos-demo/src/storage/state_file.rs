@@ -41,7 +41,7 @@ struct State {
     view: View,
     last_normal_view: View,
     config_hash: u64,
-    /// Incarnation in which each member was first met, 0: never.
+    /// Incarnation in which the memory of each member begins that was met, 0: never met.
     met: Vec<u32>,
 }
 
@@ -169,18 +169,13 @@ impl StateFile {
         self.write(files)
     }
 
-    /// Notes in which incarnation a member was first met: on disk when it returns. Nothing is promised with it.
-    pub(super) fn meet(
-        &mut self,
-        files: &dyn Files,
-        peer: ReplicaId,
-        incarnation: u32,
-    ) -> Result<(), StorageError> {
+    /// Notes where the memory of a member begins: on disk when it returns. Nothing is promised with it.
+    pub(super) fn meet(&mut self, files: &dyn Files, peer: ReplicaId, born: u32) -> Result<(), StorageError> {
         let met = &mut self.persisted.met;
         if met.len() <= peer.index() {
             met.resize(peer.index() + 1, 0);
         }
-        met[peer.index()] = incarnation;
+        met[peer.index()] = born;
         self.write(files)
     }
 

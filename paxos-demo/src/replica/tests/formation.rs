@@ -16,7 +16,7 @@ fn welcome_from(me: u8, to: u8) -> Action {
 
 /// D6: before anything is made of it.
 fn note(peer: u8) -> Action {
-    Action::SaveMember { peer: id(peer), incarnation: life(peer) }
+    Action::SaveMember { peer: id(peer), born: life(peer) }
 }
 
 fn expect(peer: u8) -> Action {
@@ -199,6 +199,21 @@ fn a_lost_memory_is_not_made_up_for_by_starting_again() {
         let reason = Refusal::Restarted { known: life(2) };
         let refused = send(2, PeerMessage::Refused { incarnation, reason });
         assert_eq!(drain(&mut leader).last(), Some(&refused));
+    }
+}
+
+/// A new directory may be made while the machine's clock is behind: it is another memory all the same.
+#[test]
+fn a_lost_memory_is_noticed_although_the_clock_was_put_back() {
+    let mut replica = Replica::new(0, config(1, 3)).unwrap();
+    hello(&mut replica, 0, 2);
+    drain(&mut replica);
+    let born = life(2) - 50;
+    for incarnation in [born, life(2) + 1, life(2) + 2] {
+        replica.on_peer_message(0, id(2), incarnation, PeerMessage::Hello { config_hash: HASH, born });
+        let actions = drain(&mut replica);
+        let turned_away = |a: &Action| matches!(a, Action::Send { message: PeerMessage::Refused { .. }, .. });
+        assert!(actions.iter().any(turned_away), "incarnation {incarnation}: {actions:?}");
     }
 }
 

@@ -127,9 +127,9 @@ impl Storage for DiskStorage {
         self.state.save(&*self.files, view, last_normal_view).inspect_err(|e| self.shared.fail(e.clone()))
     }
 
-    fn save_member(&mut self, peer: ReplicaId, incarnation: u32) -> Result<(), StorageError> {
+    fn save_member(&mut self, peer: ReplicaId, born: u32) -> Result<(), StorageError> {
         self.wait(|_| true)?;
-        self.state.meet(&*self.files, peer, incarnation).inspect_err(|e| self.shared.fail(e.clone()))
+        self.state.meet(&*self.files, peer, born).inspect_err(|e| self.shared.fail(e.clone()))
     }
 
     fn append(&mut self, entry: &LogEntry) -> Result<(), StorageError> {
