@@ -381,3 +381,34 @@ fn long_reads_that_wait_are_bounded_in_bytes() {
     }
     assert_eq!(replies(&drain(&mut replica)), [], "room again");
 }
+
+/// Storage has snapshots made now and then; one that somebody fetches stays until it is there.
+#[test]
+fn a_snapshot_that_is_being_fetched_is_not_replaced() {
+    let mut replica = leading(3);
+    let offered = |replica: &mut Replica| {
+        replica.on_peer_message(MS, id(1), life(1), PeerMessage::GetSnapshot { op: op(0), offset: 0 });
+        let chunk = |action| match action {
+            Action::Send { message: PeerMessage::SnapshotChunk { op, total_bytes, .. }, .. } => {
+                Some((op.0, total_bytes))
+            }
+            _ => None,
+        };
+        drain(replica).into_iter().find_map(chunk)
+    };
+    ask(&mut replica, 0, 1, 1, &set("v"));
+    drain(&mut replica);
+    replica.on_quorum(0, op(1));
+    assert_eq!(offered(&mut replica), Some((1, 0)), "it is being encoded");
+    replica.on_snapshot(MS, op(1), Bytes::from_static(b"first"));
+    assert_eq!(offered(&mut replica), Some((1, 5)));
+    ask(&mut replica, 0, 2, 1, &set("v"));
+    drain(&mut replica);
+    replica.on_quorum(0, op(2));
+    replica.on_snapshot(MS, op(2), Bytes::from_static(b"second"));
+    assert_eq!(offered(&mut replica), Some((1, 5)));
+    // Not for ever: after ten seconds in which nobody asked, the next one is taken.
+    replica.on_tick(11_000 * MS);
+    drain(&mut replica);
+    assert_eq!(offered(&mut replica).map(|(op, _)| op), Some(2));
+}

@@ -280,6 +280,17 @@ fn an_idle_leader_that_hears_nobody_steps_down() {
     assert_eq!(asks(&mut replica, 1000), (true, true));
 }
 
+/// Nobody could begin the next view, and the other may need what this one holds.
+#[test]
+fn one_of_two_does_not_step_down() {
+    let mut replica = leading(2);
+    ask(&mut replica, 0, 1, 1, &set("v"));
+    for now in (0..5000).step_by(100) {
+        replica.on_tick(now * MS);
+    }
+    assert!(replica.is_leading());
+}
+
 /// A quorum may depend on one that was away for long, and what it misses takes its time.
 #[test]
 fn a_leader_does_not_step_down_while_it_helps() {
