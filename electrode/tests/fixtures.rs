@@ -16,6 +16,8 @@ mod format;
 mod mutation;
 #[path = "fixtures/packet.rs"]
 mod packet;
+#[path = "fixtures/trace/mod.rs"]
+mod trace;
 
 use std::collections::BTreeMap;
 use std::path::Path;
