@@ -16,6 +16,8 @@ mod format;
 mod mutation;
 #[path = "fixtures/packet.rs"]
 mod packet;
+#[path = "fixtures/trace/mod.rs"]
+mod trace;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -100,7 +102,7 @@ mod kernel_programs {
     use super::bytecode::{Bytecode, Hook};
     use super::*;
 
-    /// Packets a hook when nobody asks for more with `ELECTRODE_DIFFERENTIAL_PACKETS`.
+    /// Packets a hook.
     const MUTATIONS: u64 = 20_000;
 
     #[test]
@@ -119,14 +121,12 @@ mod kernel_programs {
         if !common::privileged("mutations on the kernel programs") {
             return;
         }
-        let asked = std::env::var("ELECTRODE_DIFFERENTIAL_PACKETS").ok();
-        let packets = asked.map_or(MUTATIONS, |text| text.parse().expect("a number of packets"));
         let cases = cases();
         for hook in [Hook::Tc, Hook::Xdp] {
             let mut target = Bytecode::new(hook);
-            let verdicts = mutation::compare(&cases, &mut Model, &mut target, 0..packets);
+            let verdicts = mutation::compare(&cases, &mut Model, &mut target, 0..MUTATIONS);
             // Mutations reach nearly everything; if they stop doing so, this says nothing any more.
-            assert!(verdicts.len() >= 25, "only {verdicts:?} in {packets} packets");
+            assert!(verdicts.len() >= 25, "only {verdicts:?} in {MUTATIONS} packets");
         }
     }
 }
