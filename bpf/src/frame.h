@@ -134,7 +134,7 @@ static __always_inline int elec_parse(void *ctx, bool xdp, __u32 bytes, struct e
 	struct elec_hdr *h = &f->l4.hdr;
 
 	if (h->magic != ELEC_MAGIC || h->version != ELEC_VERSION ||
-	    h->flags & ~(h->kind == ELEC_KIND_PREPARE ? ELEC_FLAG_ACK_LATER : 0) ||
+	    h->flags & ~(ELEC_FLAG_KEY_1 | (h->kind == ELEC_KIND_PREPARE ? ELEC_FLAG_ACK_LATER : 0)) ||
 	    h->payload_bytes != udp_bytes - ELEC_L4_BYTES || h->kind < ELEC_KIND_PREPARE ||
 	    h->kind > ELEC_KIND_MESSAGE)
 		return ELEC_PASS_MALFORMED;

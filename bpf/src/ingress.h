@@ -91,6 +91,9 @@ static __always_inline enum elec_go elec_ingress(void *ctx, bool xdp)
 	case ELEC_DROP_CHECKSUM:
 	case ELEC_DROP_VIEW_OLD:
 	case ELEC_DROP_SOURCE:
+	case ELEC_DROP_TARGET:
+	case ELEC_DROP_KEY:
+	case ELEC_DROP_TAG:
 	case ELEC_DROP_NOT_DURABLE:
 	case ELEC_DROP_LOGGED:
 	case ELEC_DROP_ACK_FAILED:

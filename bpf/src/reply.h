@@ -42,7 +42,7 @@ static __always_inline void elec_ack_headers(struct elec_frame *f)
 
 	/* view, first, last, round_tag, leader_epoch, group and config_hash echo the Prepare. */
 	h->kind = ELEC_KIND_PREPARE_OK;
-	h->flags = 0;
+	h->flags &= ELEC_FLAG_KEY_1;
 	h->sender = elec_params.self;
 	h->targets = 0;
 	h->commit = 0;

@@ -132,6 +132,7 @@
 pub mod abi;
 #[cfg(feature = "ebpf")]
 mod attach;
+pub mod auth;
 mod backend;
 pub mod clock;
 pub mod config;

@@ -133,6 +133,9 @@ enum elec_verdict {
 	ELEC_DROP_CHECKSUM, /* F1: UDP checksum wrong */
 	ELEC_DROP_VIEW_OLD, /* F3 */
 	ELEC_DROP_SOURCE, /* F4, L2: not from where that member lives */
+	ELEC_DROP_TARGET, /* F4: the tag was made for other members */
+	ELEC_DROP_KEY, /* F4: made with a key that is not accepted here */
+	ELEC_DROP_TAG, /* F4: the tag is wrong */
 	ELEC_DROP_NOT_DURABLE, /* F8: `disk`, duplicate above durable */
 	ELEC_DROP_LOGGED, /* logged, acked later: with the rest of its burst, or (`disk`) by user space */
 	ELEC_DROP_ACK_FAILED, /* logged, but the ack could not be built; a resend heals it */

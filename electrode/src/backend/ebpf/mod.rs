@@ -19,6 +19,7 @@ use self::object::{Object, address_bytes};
 use super::{FastPath, Logged, Opening, RoundSlot, Wake};
 use crate::abi::Verdict;
 use crate::attach::{self, Attached};
+use crate::auth::Keys;
 use crate::config::{Acks, EndpointConfig, Hook, TcMechanism};
 use crate::error::{Error, Result};
 use crate::net::{Direction, Interface, NextHops, Watcher};
@@ -80,7 +81,7 @@ pub(crate) fn params(
 ) -> elec_params {
     let own = config.addr();
     elec_params {
-        config_hash: config.config_hash,
+        config_hash: config.wire_hash(),
         socket_cookie,
         group: config.group,
         slots: config.log_slots,
@@ -374,6 +375,10 @@ impl FastPath for Ebpf {
 
     fn expect_incarnation(&mut self, peer: ReplicaId, incarnation: u32) {
         self.control.incarnation(peer.index()).store(incarnation.into(), Ordering::Release);
+    }
+
+    fn set_keys(&mut self, _: &Keys) -> Result<()> {
+        Ok(())
     }
 
     fn carrier(&self) -> Option<SocketAddr> {
