@@ -28,12 +28,18 @@ struct elec_l4 {
 	struct elec_hdr hdr;
 } __attribute__((packed, aligned(8)));
 
+/* A key and the tag made with it (auth.h). */
+struct elec_seal {
+	__u64 k0, k1, tag;
+};
+
 struct elec_frame {
 	__u32 bytes; /* of the whole frame */
 	__u32 pseudo; /* folded sum of the UDP pseudo-header */
 	bool partial; /* UDP checksum is the pseudo-header's alone: a virtual peer left it to the device */
 	struct elec_l3 l3;
 	struct elec_l4 l4;
+	struct elec_seal seal; /* of what came; then of the ack */
 };
 
 static __always_inline long elec_read(void *ctx, bool xdp, __u32 off, void *to, __u32 bytes)

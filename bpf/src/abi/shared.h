@@ -36,7 +36,8 @@ struct elec_params {
 	__u8 lease_required;
 	__u8 virtual_clock; /* tests: time comes from control.virtual_now_ns */
 	__u8 xdp_generic; /* the XDP program runs on the stack's packets */
-	__u8 pad[4];
+	__u8 authenticated; /* the group has keys (F4) */
+	__u8 pad[3];
 	__u8 addr[16]; /* own address; IPv4 is mapped (::ffff:a.b.c.d) */
 	__u8 carrier_addr[16]; /* multicast destination of the carrier (L7) */
 };
@@ -54,6 +55,21 @@ struct elec_config {
 	__u32 leader;
 	__u32 pad;
 	struct elec_member members[ELEC_MEMBERS_MAX];
+};
+
+/*
+ * One of the two keys that tags may be made with (F4). User space writes a key while it is invalid and no program
+ * can still be reading it: invalidate, wait for a grace period, write, publish.
+ */
+struct elec_key {
+	__u64 valid;
+	__u64 k0; /* the secret's first eight bytes, little-endian */
+	__u64 k1;
+	__u64 pad;
+};
+
+struct elec_keys {
+	struct elec_key key[2]; /* by ELEC_FLAG_KEY_1 */
 };
 
 /* One page of words, one concern a cache line. */

@@ -31,6 +31,7 @@
 pub mod tag;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use zeroize::Zeroizing;
 
@@ -68,6 +69,19 @@ impl Key {
     /// Which of the two places it takes, 0 or 1: all that the header says of it.
     pub fn slot(&self) -> usize {
         (self.id & 1) as usize
+    }
+
+    /// The secret as the programs have it.
+    #[cfg(feature = "ebpf")]
+    pub(crate) fn words(&self) -> [u64; 2] {
+        let (words, _) = self.secret.as_chunks::<8>();
+        [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])]
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        (self.id, *self.secret).hash(hasher);
     }
 }
 

@@ -47,14 +47,25 @@ impl Keys {
     /// that we accept, and its tag is right. Holds nothing up that comes from clients; who they are is not
     /// known by a tag.
     pub fn admit(&self, me: ReplicaId, header: &Header, payload: &[u8]) -> Result<(), Verdict> {
-        let targeted = header.kind() != Some(Kind::PrepareOk);
-        if targeted && !ReplicaSet::from_mask(header.targets.get()).contains(me) {
-            return Err(Verdict::DropTarget);
-        }
-        let key = self.in_slot(header.key_slot()).ok_or(Verdict::DropKey)?;
-        // Two words are compared in one instruction: no byte-wise comparison that would tell how much was right.
-        if key.tag(header, payload) == header.auth_tag.get() { Ok(()) } else { Err(Verdict::DropTag) }
+        admit(me, header, payload, |slot| self.in_slot(slot)).map(|_| ())
     }
+}
+
+/// [`Keys::admit`] on whatever holds keys: the one that the datagram was made with.
+pub fn admit<'k>(
+    me: ReplicaId,
+    header: &Header,
+    payload: &[u8],
+    key: impl FnOnce(usize) -> Option<&'k Key>,
+) -> Result<&'k Key, Verdict> {
+    // A PrepareOk names nobody: view and leader epoch bind it to its leader.
+    let targeted = header.kind() != Some(Kind::PrepareOk);
+    if targeted && !ReplicaSet::from_mask(header.targets.get()).contains(me) {
+        return Err(Verdict::DropTarget);
+    }
+    let key = key(header.key_slot()).ok_or(Verdict::DropKey)?;
+    // Two words are compared in one instruction: no byte-wise comparison that would tell how much was right.
+    if key.tag(header, payload) == header.auth_tag.get() { Ok(key) } else { Err(Verdict::DropTag) }
 }
 
 #[cfg(test)]

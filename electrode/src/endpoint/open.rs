@@ -139,9 +139,6 @@ fn ebpf(
     use crate::net::is_local;
 
     let unavailable = |reason: String, hint: &str| Error::Unavailable { reason, hint: hint.into() };
-    if config.keys.is_some() {
-        return Err(unavailable("the kernel programs do not check tags yet".into(), "use backend udp"));
-    }
     // First what no privilege changes.
     if let Some(local) = config.peers().iter().map(|p| config.members[p.index()]).find(|m| is_local(m.ip())) {
         return Err(unavailable(

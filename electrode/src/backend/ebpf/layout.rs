@@ -90,5 +90,5 @@ same_verdicts! {
 }
 
 /// Sizes as the programs see them.
-pub(super) const SLOT_HEADER_BYTES: usize = size_of::<c::__anon_8>();
+pub(super) const SLOT_HEADER_BYTES: usize = size_of::<c::elec_slot_hdr>();
 const _: () = assert!(SLOT_HEADER_BYTES == abi::SLOT_HEADER_BYTES);

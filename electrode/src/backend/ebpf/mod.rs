@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use electrode_bpf::types::{elec_config, elec_counters, elec_params, elec_round};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, RingBuffer, RingBufferBuilder};
 
-use self::memory::{Config, Control, Rounds, Slots};
+use self::memory::{Config, Control, KeySlots, Rounds, Slots};
 use self::object::{Object, address_bytes};
 use super::{FastPath, Logged, Opening, RoundSlot, Wake};
 use crate::abi::Verdict;
 use crate::attach::{self, Attached};
-use crate::auth::Keys;
+use crate::auth::{Key, Keys};
 use crate::config::{Acks, EndpointConfig, Hook, TcMechanism};
 use crate::error::{Error, Result};
 use crate::net::{Direction, Interface, NextHops, Watcher};
@@ -56,6 +56,9 @@ pub(crate) struct Ebpf {
     _watcher: Option<Watcher>,
     control: Arc<Control>,
     config: Config,
+    key_slots: KeySlots,
+    /// What is in them.
+    keys: Option<Keys>,
     rounds: Rounds,
     slots: Slots,
     counters: MapHandle,
@@ -99,6 +102,7 @@ pub(crate) fn params(
         log_only: (config.acks == Acks::ByCaller).into(),
         lease_required: leased.into(),
         xdp_generic: (config.hook == Hook::XdpGeneric).into(),
+        authenticated: config.keys.is_some().into(),
         addr: address_bytes(&own),
         carrier_addr: address_bytes(&carrier_address(own)),
         ..Default::default()
@@ -139,6 +143,8 @@ impl Ebpf {
             _hooks: Vec::new(),
             _watcher: None,
             config: Config::new(object.config)?,
+            key_slots: KeySlots::new(object.keys)?,
+            keys: config.keys.clone(),
             rounds: Rounds::new(object.rounds)?,
             slots: Slots::new(object.slots)?,
             counters: object.counters,
@@ -157,6 +163,7 @@ impl Ebpf {
         for peer in config.peers().iter() {
             ebpf.expect_incarnation(peer, config.peer_incarnation);
         }
+        (0..2).for_each(|slot| ebpf.key_slots.write(slot, ebpf.key(slot).map(Key::words)));
         // Members must be there before the first carrier; view and leader come with the first opening.
         ebpf.write_config(View(0), ReplicaId(0));
 
@@ -191,6 +198,10 @@ impl Ebpf {
             member.port_be = addr.port().to_be();
         }
         self.config.write(&config);
+    }
+
+    fn key(&self, slot: usize) -> Option<&Key> {
+        self.keys.as_ref().and_then(|keys| keys.in_slot(slot))
     }
 
     /// U1: until no program holds the log. A program that was stopped for long has run out after a grace
@@ -377,8 +388,18 @@ impl FastPath for Ebpf {
         self.control.incarnation(peer.index()).store(incarnation.into(), Ordering::Release);
     }
 
-    fn set_keys(&mut self, _: &Keys) -> Result<()> {
-        Ok(())
+    fn set_keys(&mut self, keys: &Keys) -> Result<()> {
+        let changed: Vec<_> = (0..2).filter(|slot| self.key(*slot) != keys.in_slot(*slot)).collect();
+        changed.iter().for_each(|slot| self.key_slots.invalidate(*slot));
+        // A program that has seen the key valid reads it until it has run out; half of one and half of another
+        // would be a key that nobody gave. Which key sends is not the programs' business.
+        let waited = if changed.is_empty() { Ok(()) } else { grace::period() };
+        if waited.is_ok() {
+            self.keys = Some(keys.clone());
+        }
+        // As it was if the wait failed.
+        changed.iter().for_each(|slot| self.key_slots.write(*slot, self.key(*slot).map(Key::words)));
+        waited
     }
 
     fn carrier(&self) -> Option<SocketAddr> {
