@@ -6,6 +6,7 @@ use electrode::fabric::FabricError;
 
 use crate::cli::BackendChoice;
 use crate::config::ConfigError;
+use crate::key_file::KeyFileError;
 
 /// Why a group does not run.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,9 @@ pub enum ClusterError {
         /// What the system said.
         source: io::Error,
     },
+    /// No key file can be made.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// The configuration cannot be written, or is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
