@@ -5,16 +5,15 @@ mod common;
 use std::net::SocketAddr;
 
 use common::broadcaster::{count, everybody_but_me, leader, payloads, receivers, resolve, skip_greeting};
-use common::foreign::{Foreign, Place, clsact_drop, command, tcx_programs};
-use common::group::{PORT, Seen, group, members, open, round};
+use common::foreign::{Foreign, Place, clsact_drop, command};
+use common::group::{PORT, Seen, group, members, round};
 use common::hosts::fabric;
 use common::privileged;
 use electrode::abi::Verdict;
-use electrode::config::{Backend, EndpointConfig};
+use electrode::config::Backend;
 use electrode::fabric::{Fabric, Family};
 use electrode::types::{OpNumber, ReplicaId, ReplicaSet};
 use electrode::{Endpoint, Round};
-use libbpf_rs::query::ProgInfoIter;
 
 /// One op to `targets` by `elec_broadcast`, which remembers who missed it.
 fn send_round(leader: &mut Endpoint, n: usize, op: u64, targets: ReplicaSet) -> Round {
@@ -221,29 +220,5 @@ fn members_with_different_ports() {
         }
         assert_eq!(count(&endpoints[0], Verdict::CloneSent), 3 * (N as u64 - 1));
         endpoints[1..].iter().for_each(|f| assert_eq!(count(f, Verdict::TxAck), 3));
-    }
-}
-
-/// The kernel refuses what takes it a million instructions to check; the project's own bound is 50,000.
-#[test]
-fn the_programs_can_be_verified_whatever_the_size_of_the_group() {
-    if !privileged("the_programs_can_be_verified_whatever_the_size_of_the_group") {
-        return;
-    }
-    for family in [Family::V4, Family::V6] {
-        for n in [2, 32] {
-            let fabric = fabric(n, family);
-            let _leader = open(&fabric, n, 0, &|c: &mut EndpointConfig| c.backend = Backend::Ebpf);
-            let ours: Vec<_> = [Place::TcxIngress, Place::TcxEgress]
-                .into_iter()
-                .flat_map(|place| tcx_programs(fabric.host(0).netns(), place))
-                .collect();
-            let programs: Vec<_> = ProgInfoIter::default().filter(|p| ours.contains(&p.id)).collect();
-            assert_eq!(programs.len(), 2);
-            for program in programs {
-                let cost = program.verified_insns;
-                assert!(cost < 50_000, "{:?} takes {cost} instructions with {n} members", program.name);
-            }
-        }
     }
 }
