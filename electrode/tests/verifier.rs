@@ -36,9 +36,8 @@ fn verified_instructions(program: BorrowedFd<'_>) -> u32 {
     let mut info = libbpf_sys::bpf_prog_info::default();
     let mut bytes = size_of_val(&info) as u32;
     // SAFETY: a descriptor of a program, and room for as much as is said.
-    let result = unsafe {
-        libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut bytes)
-    };
+    let result =
+        unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut bytes) };
     assert_eq!(result, 0, "information on a program");
     info.verified_insns
 }
@@ -109,8 +108,7 @@ fn verification_costs_what_it_did() {
 
     let record: Record = toml::from_str(include_str!("verifier.toml")).unwrap();
     let (major, minor) = electrode::probe::kernel_version().expect("a kernel has a version");
-    let comparable =
-        record.kernel == format!("{major}.{minor}") && clang().as_deref() == Some(&record.clang);
+    let comparable = record.kernel == format!("{major}.{minor}") && clang().as_deref() == Some(&record.clang);
     assert_eq!(worst.len(), record.instructions.len());
     for (name, instructions) in worst {
         assert!(instructions > 0, "the kernel does not tell what {name} took");
