@@ -14,6 +14,7 @@ while read -r module; do
     insmod "/modules/$module" 2>/dev/null || echo "module $module was refused"
 done </modules/order
 ip link set lo up
+ip link add elec0 type dummy && ip link set elec0 up
 echo "@@ release $(uname -r)"
 
 if grep -q elec_pair= /proc/cmdline; then
@@ -30,8 +31,11 @@ backend=$(sed -n 's/^backend of `auto` *//p' /tmp/doctor)
 echo "@@ backend $backend"
 echo "@@ because $(sed -n 's/^because *//p' /tmp/doctor | head -n 1)"
 
+only=$(sed -n 's/.*elec_only=\([^ ]*\).*/\1/p' /proc/cmdline)
+
 run() {
     local name=$1
+    [ "${only:-$name}" = "$name" ] || return 0
     shift
     timeout 900 "$name" --test-threads=1 "$@" >/tmp/out 2>&1
     local code=$? line
@@ -61,6 +65,10 @@ if [ "$backend" = ebpf ]; then
 else
     # Too old: sockets serve, and whoever insists on eBPF is told why not.
     run offloads sockets_alone
+fi
+if [ -n "$only" ] && [ "$only" != demo ]; then
+    echo "@@ end"
+    poweroff -f
 fi
 timeout 600 paxos-demo demo --replicas 3 --seconds 3 --json /tmp/demo.json >/tmp/out 2>&1
 code=$?
