@@ -42,6 +42,9 @@ thread_local! {
 
 const PRINTED_LINES_MAX: usize = 12;
 
+/// libbpf's last line of what the verifier said.
+const VERIFIER_LOG: &str = "END PROG LOAD LOG";
+
 fn keep(_: PrintLevel, text: String) {
     PRINTED.with_borrow_mut(|printed| {
         for line in text.lines() {
@@ -66,6 +69,11 @@ pub(crate) fn failed(what: &str, error: &libbpf_rs::Error) -> Error {
     let printed = PRINTED.with_borrow_mut(|lines| lines.drain(..).collect::<Vec<_>>().join("\n  "));
     let reason = if printed.is_empty() { format!("{error:#}") } else { format!("{error:#}\n  {printed}\n ") };
     let hint = match error.kind() {
+        // The verifier's refusal has the number of a missing permission, and is none.
+        _ if printed.contains(VERIFIER_LOG) => {
+            "this kernel's verifier refuses the programs, which is a mistake of theirs: please report it with these \
+             lines; backend `udp` needs none of it"
+        }
         libbpf_rs::ErrorKind::PermissionDenied => {
             "run as root, or grant CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; `elecctl doctor` tells what is missing"
         }
