@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Durability, OffloadChoice, Timeouts};
 use crate::report::Batch;
+use crate::simulate::Programs;
 
 /// Exit code: done.
 pub const EXIT_DONE: u8 = 0;
@@ -61,6 +62,12 @@ pub struct SimulateArgs {
     /// Durability; each seed draws one otherwise.
     #[arg(long, value_enum)]
     pub durability: Option<Durability>,
+    /// Faults end after so long at most, in virtual time; each seed draws 1 to 6 seconds.
+    #[arg(long, value_name = "MS")]
+    pub storm_ms: Option<u64>,
+    /// How kernel programs run.
+    #[arg(long, value_enum, default_value_t)]
+    pub fast_path: Programs,
     /// Shows the whole trace of a violation, or of a single seed.
     #[arg(long)]
     pub trace: bool,

@@ -20,9 +20,11 @@
 //! What must hold is checked from outside ([`check`]): frames, calls of fast path and disk, what is handed to
 //! the replica and what it wants done. A seed decides everything; the same seed gives the same trace.
 
+mod bytecode;
 mod check;
 mod clients;
 mod command;
+mod compare;
 mod cpu;
 mod disk;
 mod effect;
@@ -38,10 +40,13 @@ pub mod story;
 mod tests;
 mod trace;
 mod transport;
+mod watched_path;
 mod weather;
+mod whole;
 mod wire;
 mod world;
 
 pub use check::{Coverage, Violation};
 pub use command::{SimulateError, simulate};
 pub use run::{Outcome, Setting, run_seed};
+pub use whole::Programs;

@@ -14,6 +14,7 @@ use super::machine::Machine;
 use super::story::Stage;
 use super::trace::Trace;
 use super::weather::Weather;
+use super::whole::Programs;
 use super::wire::Links;
 use crate::config::ClusterConfig;
 use crate::plant::Plants;
@@ -101,10 +102,12 @@ impl Ord for Entry {
 /// All of it.
 pub(super) struct World {
     pub now: u64,
+    pub seed: u64,
     clock: Arc<AtomicU64>,
     pub rng: Rng,
     pub weather: Weather,
     pub plants: Plants,
+    pub programs: Programs,
     pub config: ClusterConfig,
     queue: BinaryHeap<Entry>,
     sequence: u64,
@@ -129,6 +132,7 @@ impl World {
         mut rng: Rng,
         weather: Weather,
         plants: Plants,
+        programs: Programs,
         config: ClusterConfig,
         trace: Trace,
     ) -> Self {
@@ -136,12 +140,14 @@ impl World {
         let clients = Clients::new(&weather, &config, &mut rng);
         Self {
             now: 0,
+            seed: 0,
             clock: Arc::default(),
             rng,
             links: Links::new(weather.members),
             checker: Checker::new(weather.members, weather.durability),
             weather,
             plants,
+            programs,
             config,
             queue: BinaryHeap::new(),
             sequence: 0,
