@@ -90,7 +90,7 @@ impl Site {
     }
 
     /// Opens, works, dies, and is cleaned up after.
-    fn cycle(&self, host: usize, attachment: Attachment, name: &str) {
+    fn cycle(&self, host: usize, attachment: Attachment, kill_guard: bool, name: &str) {
         let netns = self.fabric.host(host).netns();
         let before = shown(netns);
         let leader = Actor::new(&self.fabric, 0);
@@ -108,7 +108,7 @@ impl Site {
                 while !stop.load(Ordering::Relaxed) {
                     leader.socket.send_to(&datagram, to).unwrap();
                     sent += 1;
-                    if sent % 64 == 0 {
+                    if sent.is_multiple_of(64) {
                         std::thread::sleep(Duration::from_micros(200));
                     }
                 }
@@ -117,12 +117,15 @@ impl Site {
                 assert!(leader.next_ack(DEADLINE).is_some(), "{name}: the kernel does not acknowledge");
             }
             self.assert_strangers_run(host, &format!("{name}, attached"));
+            if kill_guard {
+                victim.kill_guards();
+            }
             victim.kill();
             stop.store(true, Ordering::Relaxed);
             load.join().unwrap();
         });
 
-        // Of a clsact filter the lease must have run out.
+        // The guard of a clsact filter is about to remove it. If it was killed, the lease must run out first.
         wait_until(&format!("{name}: everything is as before"), || {
             self.detach(host);
             shown(netns) == before
@@ -167,7 +170,10 @@ fn a_hundred_crashes_leave_nothing() {
     for number in 0..CYCLES {
         let attachment = ATTACHMENTS[number % ATTACHMENTS.len()];
         let host = 1 + number / ATTACHMENTS.len() % 2;
-        site.cycle(host, attachment, &format!("cycle {number}, {attachment:?} at host {host}"));
+        // Every other round of two hosts.
+        let kill_guard = (number / (2 * ATTACHMENTS.len())).is_multiple_of(2);
+        let name = format!("cycle {number}, {attachment:?} at host {host}, guard killed: {kill_guard}");
+        site.cycle(host, attachment, kill_guard, &name);
         assert_eq!(pins(BPFFS.as_ref()), pinned, "cycle {number}");
     }
     println!("{CYCLES} cycles in {:.1} s", since.elapsed().as_secs_f64());

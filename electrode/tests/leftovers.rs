@@ -130,7 +130,7 @@ fn sigkill_takes_links_programs_and_acks_along() {
     }
 }
 
-/// F2: a clsact filter outlives its process. Its lease runs out, it passes everything, and a new endpoint works
+/// F2: a clsact filter outlives its process, if the guard is killed as well. Its lease runs out, it passes everything, and a new endpoint works
 /// behind it.
 #[test]
 fn sigkill_leaves_a_clsact_filter_that_does_nothing() {
@@ -145,6 +145,7 @@ fn sigkill_leaves_a_clsact_filter_that_does_nothing() {
     Held::in_namespace(netns).assert_whole(Attachment::Clsact);
     leader.prepare_ops(to, [1]);
     assert_eq!(leader.acks_up_to(1), [1]);
+    child.kill_guards();
     child.kill();
     Held::in_namespace(netns).assert_whole(Attachment::Clsact);
 

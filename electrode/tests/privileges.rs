@@ -7,11 +7,13 @@ mod common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::actor::Actor;
 use common::group::{Seen, members};
 use common::hosts::fabric;
 use common::privileged;
+use common::victim::guards_of;
 use electrode::abi::Verdict;
 use electrode::config::{Backend, EndpointConfig, Hook, TcMechanism};
 use electrode::fabric::{Fabric, Family, NetNs};
@@ -21,6 +23,13 @@ use electrode::{Endpoint, Result, privileges};
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
+
+/// One test at a time: one that starts a process lends it all descriptors for a moment, and a port is not free then.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Leaves this thread these capabilities and no others. Opening files and binding sockets needs none of them.
 fn keep_only(capabilities: &[u32]) {
@@ -72,6 +81,7 @@ fn a_missing_capability_is_named() {
     if !privileged("a_missing_capability_is_named") {
         return;
     }
+    let _alone = alone();
     let fabric = fabric(2, Family::V4);
     for (kept, missing) in [
         (&[][..], "CAP_BPF"),
@@ -106,6 +116,7 @@ fn the_capabilities_that_are_named_suffice() {
     if !privileged("the_capabilities_that_are_named_suffice") {
         return;
     }
+    let _alone = alone();
     let fabric = fabric(2, Family::V4);
     let leader = Actor::new(&fabric, 0);
     let named = [CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON];
@@ -217,6 +228,7 @@ fn an_open_endpoint_needs_no_privileges() {
     if !privileged("an_open_endpoint_needs_no_privileges") {
         return;
     }
+    let _alone = alone();
     for (way, ..) in WAYS {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "process_that_drops_all", "--ignored", "--nocapture"])
@@ -230,8 +242,11 @@ fn an_open_endpoint_needs_no_privileges() {
             lines.find_map(|line| line.unwrap().split_once("CLOSED ").map(|(_, path)| path.to_owned()));
         let left = path.map(|path| {
             let netns = NetNs::open(path.as_ref()).unwrap();
+            let qdiscs = common::foreign::command(&netns, "tc qdisc show");
+            assert!(!qdiscs.contains("clsact"), "{way}: {qdiscs}");
             netns.run(|| electrode::inspect::attachments().unwrap()).unwrap()
         });
+        assert_eq!(guards_of(child.id()), [0u32; 0], "{way}");
         child.stdin.take().unwrap().write_all(b"\n").unwrap();
         assert!(child.wait().unwrap().success(), "{way}");
         assert_eq!(left, Some(vec![]), "{way}: after it was closed");

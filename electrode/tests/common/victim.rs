@@ -94,6 +94,16 @@ impl Victim {
         self.0.id()
     }
 
+    /// Kills its guards first, so that nobody removes what it leaves.
+    pub fn kill_guards(&self) {
+        for guard in guards_of(self.pid()) {
+            // SAFETY: numbers; a child of a process that we started and that has not waited for it.
+            assert_eq!(unsafe { libc::kill(guard as i32, libc::SIGKILL) }, 0);
+            // It is a zombie from when on it does nothing more.
+            super::hosts::wait_until("the guard's end", || !guards_of(self.pid()).contains(&guard));
+        }
+    }
+
     pub fn kill(mut self) {
         self.0.kill().unwrap();
         assert_eq!(self.0.wait().unwrap().signal(), Some(libc::SIGKILL));
@@ -106,4 +116,29 @@ impl Drop for Victim {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// The living guards of a process: its children of that name.
+pub fn guards_of(pid: u32) -> Vec<u32> {
+    guards(pid, false)
+}
+
+/// The same, and those that have ended and were not waited for.
+pub fn guards_even_dead(pid: u32) -> Vec<u32> {
+    guards(pid, true)
+}
+
+fn guards(pid: u32, even_dead: bool) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_guard = |id: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        // `id (name) state parent ...`
+        let Some((name, rest)) = stat.rsplit_once(") ") else { return false };
+        let mut rest = rest.split(' ');
+        let (state, parent) = (rest.next(), rest.next());
+        let counts = even_dead || state != Some("Z");
+        name.ends_with("(elec-guard") && counts && parent == Some(&pid.to_string())
+    };
+    ids.filter(is_guard).collect()
 }
