@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use common::group::{Seen, group, members, open, round};
 use common::hosts::{fabric, wait_until};
 use common::privileged;
+use common::victim::guards_of;
 use electrode::config::{Backend, Hook, TcMechanism};
 use electrode::fabric::{Fabric, Family};
 use electrode::types::{OpNumber, ReplicaId, View};
@@ -152,7 +153,7 @@ fn victim() {
     }
 }
 
-/// Kills a leader whose programs are clsact filters on host 0, when `living` has looked at it.
+/// Kills a leader whose programs are clsact filters on host 0, and its guard, when `living` has looked at it.
 fn crash(fabric: &Fabric, living: impl FnOnce(u32)) {
     let addresses: Vec<_> = members(fabric, 2).iter().map(ToString::to_string).collect();
     let mut victim = fabric
@@ -166,6 +167,11 @@ fn crash(fabric: &Fabric, living: impl FnOnce(u32)) {
         .unwrap();
     wait_until("the victim leads", || status(fabric).contains("lead, epoch 1"));
     living(victim.id());
+    for guard in guards_of(victim.id()) {
+        // SAFETY: numbers; a child of a process that we started and that has not waited for it.
+        assert_eq!(unsafe { libc::kill(guard as i32, libc::SIGKILL) }, 0);
+    }
+    wait_until("the guard's end", || guards_of(victim.id()).is_empty());
     victim.kill().unwrap();
     victim.wait().unwrap();
 }

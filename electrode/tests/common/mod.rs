@@ -8,6 +8,8 @@ pub mod broadcaster;
 #[cfg(feature = "fabric")]
 pub mod capture;
 #[cfg(all(feature = "fabric", feature = "ebpf"))]
+pub mod counting;
+#[cfg(all(feature = "fabric", feature = "ebpf"))]
 pub mod foreign;
 #[cfg(feature = "fabric")]
 pub mod group;
@@ -15,6 +17,10 @@ pub mod group;
 pub mod hosts;
 #[cfg(feature = "fabric")]
 pub mod strangers;
+#[cfg(all(feature = "fabric", feature = "ebpf"))]
+pub mod traces;
+#[cfg(all(feature = "fabric", feature = "ebpf"))]
+pub mod victim;
 
 use std::io::Write;
 use std::sync::OnceLock;

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use electrode_bpf::types::{elec_config, elec_counters, elec_params, elec_round};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, RingBuffer, RingBufferBuilder};
 
+use self::grace::Grace;
 use self::memory::{Config, Control, Rounds, Slots};
 use self::object::{Maps, Object, address_bytes};
 use super::{FastPath, Logged, Opening, RoundSlot, Wake};
@@ -60,6 +61,7 @@ pub(crate) struct Ebpf {
     rounds: Rounds,
     slots: Slots,
     counters: MapHandle,
+    grace: Grace,
     bell: RingBuffer<'static>,
     members: Vec<SocketAddr>,
     carrier: SocketAddr,
@@ -159,6 +161,7 @@ impl Ebpf {
             rounds: Rounds::new(maps.rounds)?,
             slots: Slots::new(maps.slots)?,
             counters: maps.counters,
+            grace: Grace::new()?,
             bell,
             members: config.members.clone(),
             carrier: carrier_address(config.addr()),
@@ -203,7 +206,7 @@ impl Ebpf {
         let since = Instant::now();
         while self.gate().busy {
             if since.elapsed() > BUSY_PATIENCE {
-                grace::period()?;
+                self.grace.period()?;
                 self.control.gate().fetch_and(!(1 << crate::abi::BUSY_SHIFT), Ordering::AcqRel);
                 return Ok(());
             }
@@ -290,7 +293,7 @@ impl FastPath for Ebpf {
         self.wait_for_writers()?;
         if opening.epoch < frozen.epoch {
             // The epoch wrapped: nothing that still runs may carry a number that comes again.
-            grace::period()?;
+            self.grace.period()?;
             self.slots.forget_epochs();
         }
         let control = &self.control;
