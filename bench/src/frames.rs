@@ -97,6 +97,7 @@ mod tests {
             offload_quorum: true,
             log_only: false,
             lease_required: false,
+            authenticated: false,
             partial_checksums: false,
             busy_tries: params::BUSY_TRIES,
             swap_tries: params::SWAP_TRIES,

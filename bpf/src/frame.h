@@ -28,12 +28,18 @@ struct elec_l4 {
 	struct elec_hdr hdr;
 } __attribute__((packed, aligned(8)));
 
+/* A key and the tag made with it (auth.h). */
+struct elec_seal {
+	__u64 k0, k1, tag;
+};
+
 struct elec_frame {
 	__u32 bytes; /* of the whole frame */
 	__u32 pseudo; /* folded sum of the UDP pseudo-header */
 	bool partial; /* UDP checksum is the pseudo-header's alone: a virtual peer left it to the device */
 	struct elec_l3 l3;
 	struct elec_l4 l4;
+	struct elec_seal seal; /* of what came; then of the ack */
 };
 
 static __always_inline long elec_read(void *ctx, bool xdp, __u32 off, void *to, __u32 bytes)
@@ -134,7 +140,7 @@ static __always_inline int elec_parse(void *ctx, bool xdp, __u32 bytes, struct e
 	struct elec_hdr *h = &f->l4.hdr;
 
 	if (h->magic != ELEC_MAGIC || h->version != ELEC_VERSION ||
-	    h->flags & ~(h->kind == ELEC_KIND_PREPARE ? ELEC_FLAG_ACK_LATER : 0) ||
+	    h->flags & ~(ELEC_FLAG_KEY_1 | (h->kind == ELEC_KIND_PREPARE ? ELEC_FLAG_ACK_LATER : 0)) ||
 	    h->payload_bytes != udp_bytes - ELEC_L4_BYTES || h->kind < ELEC_KIND_PREPARE ||
 	    h->kind > ELEC_KIND_MESSAGE)
 		return ELEC_PASS_MALFORMED;

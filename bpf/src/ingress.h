@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What an arriving frame is worth: framing, gate, view, source, checksum, then log or vote (F0 to F4). */
+/* What an arriving frame is worth: framing, gate, view, source, checksum, tag, then log or vote (F0 to F4). */
 #ifndef ELEC_INGRESS_H
 #define ELEC_INGRESS_H
 
@@ -20,6 +20,24 @@ static __always_inline bool elec_from_member(struct elec_frame *f, const struct 
 	return src[0] == addr[0] && src[1] == addr[1] && src[2] == addr[2] && src[3] == addr[3];
 }
 
+/*
+ * The application's; with keys a member's name must be its own. What cannot be looked at here is judged by user
+ * space, as everything is that passes.
+ */
+static __always_inline int elec_judge_message(void *ctx, bool xdp, struct elec_frame *f)
+{
+	struct elec_hdr *h = &f->l4.hdr;
+	int refused;
+
+	if (!elec_params.authenticated || h->sender >= elec_params.members ||
+	    h->payload_bytes > ELEC_PAYLOAD_BYTES_MAX)
+		return ELEC_PASS_MESSAGE;
+	if (h->sender == elec_params.self)
+		return ELEC_DROP_SOURCE;
+	refused = elec_admit_tag(ctx, xdp, f);
+	return refused >= 0 ? refused : ELEC_PASS_MESSAGE;
+}
+
 static __always_inline int elec_judge(void *ctx, bool xdp, struct elec_frame *f)
 {
 	struct elec_hdr *h = &f->l4.hdr;
@@ -28,9 +46,10 @@ static __always_inline int elec_judge(void *ctx, bool xdp, struct elec_frame *f)
 	bool vote = h->kind == ELEC_KIND_PREPARE_OK;
 	__u32 from = h->sender;
 	__u64 gate;
+	int refused;
 
 	if (h->kind == ELEC_KIND_MESSAGE)
-		return ELEC_PASS_MESSAGE;
+		return elec_judge_message(ctx, xdp, f);
 	if (vote ? !elec_params.offload_quorum : !elec_params.offload_fast_ack)
 		return ELEC_PASS_OFFLOAD_OFF;
 	if (!c || !cfg)
@@ -59,6 +78,10 @@ static __always_inline int elec_judge(void *ctx, bool xdp, struct elec_frame *f)
 		return ELEC_PASS_TOO_LARGE;
 	if (!elec_checksum_ok(ctx, xdp, f))
 		return ELEC_DROP_CHECKSUM;
+	/* Nothing above has changed anything or answered anybody. */
+	refused = elec_admit_tag(ctx, xdp, f);
+	if (refused >= 0)
+		return refused;
 
 	if (vote)
 		return elec_vote(f, c, gate);
@@ -91,6 +114,9 @@ static __always_inline enum elec_go elec_ingress(void *ctx, bool xdp)
 	case ELEC_DROP_CHECKSUM:
 	case ELEC_DROP_VIEW_OLD:
 	case ELEC_DROP_SOURCE:
+	case ELEC_DROP_TARGET:
+	case ELEC_DROP_KEY:
+	case ELEC_DROP_TAG:
 	case ELEC_DROP_NOT_DURABLE:
 	case ELEC_DROP_LOGGED:
 	case ELEC_DROP_ACK_FAILED:

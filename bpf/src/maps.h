@@ -30,7 +30,7 @@ struct {
 	struct elec_config config;
 	struct elec_control control;
 	struct elec_round round;
-	struct {
+	struct elec_slot_hdr {
 		__u64 epoch, view, first, last, round_tag;
 		__u32 payload_bytes;
 		__u16 leader_epoch, pad0;
@@ -83,6 +83,15 @@ struct {
 	__uint(max_entries, 4096);
 } elec_bell SEC(".maps");
 
+/* Keys; all zero, and so refused, where the group has none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct elec_keys);
+} elec_keys SEC(".maps");
+
 /* One counter a verdict and CPU (F11). */
 struct elec_counters {
 	__u64 count[ELEC_VERDICTS];
@@ -95,13 +104,13 @@ struct {
 	__type(value, struct elec_counters);
 } elec_counters SEC(".maps");
 
-/* Where a payload is summed when the packet's checksum must be verified in full. */
+/* Where a payload lies while its checksum or its tag is computed. */
 #define ELEC_SUM_BYTES 512 /* bpf_csum_diff takes no more on 6.1 */
 #define ELEC_SUM_PARTS ((ELEC_PAYLOAD_BYTES_MAX + ELEC_SUM_BYTES - 1) / ELEC_SUM_BYTES)
 
 struct elec_scratch {
 	__u8 payload[ELEC_SUM_PARTS * ELEC_SUM_BYTES];
-};
+} __attribute__((aligned(8)));
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -3,7 +3,7 @@
 #ifndef ELEC_REPLY_H
 #define ELEC_REPLY_H
 
-#include "frame.h"
+#include "auth.h"
 
 #define ELEC_ACK_TTL 64
 
@@ -40,15 +40,15 @@ static __always_inline void elec_ack_headers(struct elec_frame *f)
 	f->l4.udp.dest = port;
 	f->l4.udp.len = bpf_htons(ELEC_L4_BYTES);
 
-	/* view, first, last, round_tag, leader_epoch, group and config_hash echo the Prepare. */
+	/* view, first, last, round_tag, leader_epoch, group, config_hash and the key echo the Prepare. */
 	h->kind = ELEC_KIND_PREPARE_OK;
-	h->flags = 0;
+	h->flags &= ELEC_FLAG_KEY_1;
 	h->sender = elec_params.self;
 	h->targets = 0;
 	h->commit = 0;
 	h->incarnation = elec_params.incarnation;
 	h->payload_bytes = 0;
-	h->auth_tag = 0;
+	h->auth_tag = elec_ack_tag(f);
 }
 
 /* Sum of the ack's UDP datagram and pseudo-header, with the checksum field counted as zero. */

@@ -38,6 +38,8 @@ pub const SENDER_CLIENT: u8 = 0xff;
 
 /// In a Prepare that others follow at once: the ack of a later one says that this one is held too (F9).
 pub const FLAG_ACK_LATER: u8 = 1;
+/// The tag was made with the key in slot 1; without the flag, in slot 0. Without keys it says nothing.
+pub const FLAG_KEY_1: u8 = 2;
 
 /// What a packet is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -78,7 +80,7 @@ pub struct Header {
     pub kind: u8,
     /// Replica index or [`SENDER_CLIENT`].
     pub sender: u8,
-    /// [`FLAG_ACK_LATER`] or zero.
+    /// [`FLAG_ACK_LATER`], [`FLAG_KEY_1`].
     pub flags: u8,
     /// Consensus group.
     pub group: U32,
@@ -102,7 +104,7 @@ pub struct Header {
     pub leader_epoch: U16,
     /// Bytes behind this header.
     pub payload_bytes: U16,
-    /// Zero until authentication is on.
+    /// [`crate::auth::tag`]; zero and unread in a group without keys.
     pub auth_tag: U64,
 }
 
@@ -167,6 +169,12 @@ verdicts! {
     DropViewOld = "drop_view_old",
     /// F4, L2: not from where that member lives.
     DropSource = "drop_source",
+    /// F4: the tag was made for other members.
+    DropTarget = "drop_target",
+    /// F4: made with a key that is not accepted here.
+    DropKey = "drop_key",
+    /// F4: the tag is wrong.
+    DropTag = "drop_tag",
     /// F8: `disk`, duplicate above durable.
     DropNotDurable = "drop_not_durable",
     /// Logged, acked later: with the rest of its burst, or (`disk`) by user space.

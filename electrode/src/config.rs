@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::abi;
+use crate::auth::{self, Keys};
 use crate::error::{Error, Result};
 use crate::types::{ReplicaId, ReplicaSet};
 
@@ -160,6 +161,9 @@ pub struct EndpointConfig {
     pub me: ReplicaId,
     /// Hash of what all members must agree on; a different one is not heard (F1).
     pub config_hash: u64,
+    /// Keys of the group, or none: members are known by their addresses alone. All members must agree whether
+    /// there are keys; [`crate::Endpoint::set_keys`] changes them.
+    pub keys: Option<Keys>,
     /// This life of the replica, not zero.
     pub incarnation: u32,
     /// The lives of the others that count at first; zero: none until [`crate::Endpoint::expect_incarnation`].
@@ -195,6 +199,7 @@ impl EndpointConfig {
             members,
             me,
             config_hash: 0,
+            keys: None,
             incarnation: 1,
             peer_incarnation: 1,
             interface: None,
@@ -213,6 +218,11 @@ impl EndpointConfig {
     /// The endpoint's own address.
     pub fn addr(&self) -> SocketAddr {
         self.members[self.me.index()]
+    }
+
+    /// The configuration hash in every header: the caller's, and whether there are keys.
+    pub fn wire_hash(&self) -> u64 {
+        auth::config_hash(self.config_hash, self.keys.is_some())
     }
 
     /// Everybody else.

@@ -133,6 +133,7 @@
 pub mod abi;
 #[cfg(feature = "ebpf")]
 mod attach;
+pub mod auth;
 mod backend;
 pub mod clock;
 pub mod config;

@@ -2,10 +2,10 @@
 //!
 //! | kind | first, last | commit | targets | payload |
 //! |---|---|---|---|---|
-//! | Prepare | the batch, `1 <= first <= last` | highest committed op known | who gets a copy | the batch |
+//! | Prepare | the batch, `1 <= first <= last` | highest committed op known | whom it is for | the batch |
 //! | PrepareOk | `last` is acknowledged; `first` is echoed and means nothing | 0 | 0 | none |
-//! | Commit | 0, 0 | highest committed op known | who gets a copy | none |
-//! | Message | 0, 0 | 0 | who gets a copy | the application's |
+//! | Commit | 0, 0 | highest committed op known | whom it is for | none |
+//! | Message | 0, 0 | 0 | whom it is for; 0: no member | the application's |
 //!
 //! Ops that the fast path packs into tagged words must fit 48 bits, or a forged op would come out of
 //! the word as another one; [`parse`] refuses them.
@@ -100,7 +100,7 @@ impl Origin {
         }
     }
 
-    /// A Message with `payload_bytes` of the application's payload; `targets` matters for a broadcast only.
+    /// A Message with `payload_bytes` of the application's payload.
     pub fn message(&self, view: View, targets: ReplicaSet, payload_bytes: u16) -> Header {
         Header {
             view: view.0.into(),
@@ -114,7 +114,7 @@ impl Origin {
 /// The ack that says "`me` holds 1..=`last` as the leader of `prepare`'s view ordered them" (F9).
 ///
 /// It is `prepare` with as little changed as possible, for the kernel turns the packet round in place: view,
-/// leader epoch, round tag, group and configuration hash are echoed (`first` too, but nobody reads it: an
+/// leader epoch, round tag, group, configuration hash and key are echoed (`first` too, but nobody reads it: an
 /// ack is cumulative). The commit number is 0, not echoed: a follower has no say in what is committed, and
 /// a leader must not take its own claim back for news. Nothing is targeted, and no payload follows.
 ///
@@ -123,7 +123,7 @@ impl Origin {
 pub fn prepare_ok(prepare: &Header, me: ReplicaId, incarnation: u32, last: OpNumber) -> Header {
     Header {
         kind: Kind::PrepareOk as u8,
-        flags: 0,
+        flags: prepare.flags & abi::FLAG_KEY_1,
         sender: me.0,
         targets: 0.into(),
         last: last.0.into(),
@@ -144,6 +144,11 @@ impl Header {
     /// The sender as a member; `None` for a client and for any index that no member can have.
     pub fn sender(&self) -> Option<ReplicaId> {
         (usize::from(self.sender) < abi::MEMBERS_MAX).then_some(ReplicaId(self.sender))
+    }
+
+    /// Which of the two keys the tag was made with, 0 or 1.
+    pub fn key_slot(&self) -> usize {
+        usize::from(self.flags & abi::FLAG_KEY_1 != 0)
     }
 
     /// View of the sender.
@@ -201,7 +206,7 @@ pub enum WireError {
     /// A kind that this version does not know.
     #[error("unknown kind {0}")]
     Kind(u8),
-    /// Flags are zero in this version.
+    /// Flags that this version does not know for this kind.
     #[error("unknown flags {0:#04x}")]
     Flags(u8),
     /// Header and datagram disagree about the payload.
@@ -245,7 +250,7 @@ pub fn check(header: &Header, payload_bytes: usize) -> Result<Kind, WireError> {
         return Err(WireError::Version(header.version));
     }
     let kind = header.kind().ok_or(WireError::Kind(header.kind))?;
-    let known = if kind == Kind::Prepare { abi::FLAG_ACK_LATER } else { 0 };
+    let known = abi::FLAG_KEY_1 | if kind == Kind::Prepare { abi::FLAG_ACK_LATER } else { 0 };
     if header.flags & !known != 0 {
         return Err(WireError::Flags(header.flags));
     }
@@ -339,7 +344,9 @@ mod tests {
         assert_eq!(edited(|h| h.version = 2, b""), Err(WireError::Version(2)));
         assert_eq!(edited(|h| h.kind = 5, b""), Err(WireError::Kind(5)));
         assert_eq!(edited(|h| h.kind = 0, b""), Err(WireError::Kind(0)));
-        assert_eq!(edited(|h| h.flags = 2, b""), Err(WireError::Flags(2)));
+        assert_eq!(edited(|h| h.flags = 4, b""), Err(WireError::Flags(4)));
+        assert_eq!(edited(|h| (h.kind, h.flags) = (3, 1), b""), Err(WireError::Flags(1)));
+        assert_eq!(edited(|h| h.flags = 3, b""), Ok(Kind::Prepare));
         assert_eq!(
             edited(|h| h.payload_bytes = 2.into(), b"x"),
             Err(WireError::Length { declared: 2, actual: 1 })

@@ -158,7 +158,7 @@ fn poll_until(endpoint: &mut Endpoint, done: impl Fn(&[String], &Endpoint) -> bo
         endpoint
             .elec_poll_message(64, &mut |event| {
                 events.push(match event {
-                    Event::Misconfigured { from, config_hash } => {
+                    Event::Misconfigured { from, config_hash, .. } => {
                         format!("misconfigured {from} {config_hash}")
                     }
                     Event::Logged { last, .. } => format!("logged {last}"),

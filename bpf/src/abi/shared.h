@@ -36,7 +36,8 @@ struct elec_params {
 	__u8 lease_required;
 	__u8 virtual_clock; /* tests: time comes from control.virtual_now_ns */
 	__u8 xdp_generic; /* the XDP program runs on the stack's packets */
-	__u8 pad[4];
+	__u8 authenticated; /* the group has keys (F4) */
+	__u8 pad[3];
 	__u8 addr[16]; /* own address; IPv4 is mapped (::ffff:a.b.c.d) */
 	__u8 carrier_addr[16]; /* multicast destination of the carrier (L7) */
 };
@@ -54,6 +55,21 @@ struct elec_config {
 	__u32 leader;
 	__u32 pad;
 	struct elec_member members[ELEC_MEMBERS_MAX];
+};
+
+/*
+ * One of the two keys that tags may be made with (F4). User space writes a key while it is invalid and no program
+ * can still be reading it: invalidate, wait for a grace period, write, publish.
+ */
+struct elec_key {
+	__u64 valid;
+	__u64 k0; /* the secret's first eight bytes, little-endian */
+	__u64 k1;
+	__u64 pad;
+};
+
+struct elec_keys {
+	struct elec_key key[2]; /* by ELEC_FLAG_KEY_1 */
 };
 
 /* One page of words, one concern a cache line. */
@@ -133,6 +149,9 @@ enum elec_verdict {
 	ELEC_DROP_CHECKSUM, /* F1: UDP checksum wrong */
 	ELEC_DROP_VIEW_OLD, /* F3 */
 	ELEC_DROP_SOURCE, /* F4, L2: not from where that member lives */
+	ELEC_DROP_TARGET, /* F4: the tag was made for other members */
+	ELEC_DROP_KEY, /* F4: made with a key that is not accepted here */
+	ELEC_DROP_TAG, /* F4: the tag is wrong */
 	ELEC_DROP_NOT_DURABLE, /* F8: `disk`, duplicate above durable */
 	ELEC_DROP_LOGGED, /* logged, acked later: with the rest of its burst, or (`disk`) by user space */
 	ELEC_DROP_ACK_FAILED, /* logged, but the ack could not be built; a resend heals it */

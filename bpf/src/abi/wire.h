@@ -20,6 +20,8 @@
  * cumulative (F9), so one ack is enough for a burst. A resend never carries it.
  */
 #define ELEC_FLAG_ACK_LATER 1
+/* The tag was made with the key in slot 1; without the flag, in slot 0. Without keys it says nothing. */
+#define ELEC_FLAG_KEY_1 2
 
 enum elec_kind {
 	/* leader -> followers: ops first..=last with their payload (VR section 4.1) */
@@ -39,7 +41,7 @@ struct elec_hdr {
 	__u8 sender; /* replica index, ELEC_SENDER_CLIENT if none */
 	__u8 flags; /* ELEC_FLAG_* */
 	__u32 group;
-	__u32 targets; /* bit i: member i gets a copy; read by the broadcast program */
+	__u32 targets; /* bit i: for member i; the broadcast program makes it a copy */
 	__u64 config_hash;
 	__u64 view;
 	__u64 first;
@@ -49,7 +51,7 @@ struct elec_hdr {
 	__u32 incarnation; /* life of the sender */
 	__u16 leader_epoch; /* gate epoch of the leader, echoed in the ack */
 	__u16 payload_bytes;
-	__u64 auth_tag; /* zero until authentication is on */
+	__u64 auth_tag; /* SipHash-2-4 over what stands before, then the payload; 0 without keys */
 };
 
 _Static_assert(sizeof(struct elec_hdr) == ELEC_HDR_BYTES, "header has no implicit padding");

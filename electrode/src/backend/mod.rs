@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 use crate::abi::Verdict;
+use crate::auth::Keys;
 use crate::error::Result;
 use crate::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
 use crate::words::GateState;
@@ -136,6 +137,9 @@ pub trait FastPath: Send {
 
     /// L2: whose acks count.
     fn expect_incarnation(&mut self, peer: ReplicaId, incarnation: u32);
+
+    /// F4: the keys that are accepted from now on. Called only where there were keys at the opening.
+    fn set_keys(&mut self, keys: &Keys) -> Result<()>;
 
     /// Where one packet goes that reaches several peers, if there is such a thing.
     fn carrier(&self) -> Option<SocketAddr>;

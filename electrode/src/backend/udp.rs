@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use super::{FastPath, Logged, Opening, RoundSlot, Wake};
 use crate::abi::Verdict;
+use crate::auth::Keys;
 use crate::error::Result;
 use crate::types::{Epoch, OpNumber, ReplicaId, ReplicaSet};
 
@@ -73,6 +74,10 @@ impl FastPath for Udp {
     }
 
     fn expect_incarnation(&mut self, _: ReplicaId, _: u32) {}
+
+    fn set_keys(&mut self, _: &Keys) -> Result<()> {
+        Ok(())
+    }
 
     fn carrier(&self) -> Option<SocketAddr> {
         self.multicast

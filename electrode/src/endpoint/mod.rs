@@ -27,10 +27,11 @@ use self::carriers::Carriers;
 use self::follower::{Follower, LastBatch};
 use self::leader::Leader;
 use self::send::Burst;
+use crate::auth::Keys;
 use crate::backend::FastPath;
 use crate::clock::Clock;
 use crate::config::EndpointConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::net::socket::BatchSocket;
 use crate::stats::Stats;
 use crate::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
@@ -99,8 +100,10 @@ pub enum Event<'a> {
     Misconfigured {
         /// Where it came from.
         from: SocketAddr,
-        /// Its configuration hash.
+        /// Its configuration hash, as on the wire.
         config_hash: u64,
+        /// Nothing differs but that one of the two has keys and the other has none.
+        keys_differ: bool,
     },
 }
 
@@ -176,6 +179,23 @@ impl Endpoint {
     /// Last op that was handed over in [`Event::Logged`].
     pub fn held(&self) -> OpNumber {
         self.follower.held
+    }
+
+    /// Other keys than before: what leaves from now on is sent with the one, and both are accepted
+    /// ([`crate::auth`] says in which order a group changes its keys). Refused where the endpoint was opened
+    /// without keys, for the members must agree on that.
+    pub fn set_keys(&mut self, keys: &Keys) -> Result<()> {
+        if self.config.keys.is_none() {
+            return Err(Error::Config(
+                "keys for an endpoint that was opened without: give all members a key and start them again"
+                    .into(),
+            ));
+        }
+        // What is queued was made under the old keys' rule; it leaves with the key that everybody knows.
+        self.flush()?;
+        self.path.set_keys(keys)?;
+        self.config.keys = Some(keys.clone());
+        Ok(())
     }
 
     /// Acks of this life of a peer count; zero: none do (L2).

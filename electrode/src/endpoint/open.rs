@@ -85,7 +85,7 @@ impl Endpoint {
     ) -> Self {
         let origin = Origin {
             group: config.group,
-            config_hash: config.config_hash,
+            config_hash: config.wire_hash(),
             sender: Some(config.me),
             incarnation: config.incarnation,
         };

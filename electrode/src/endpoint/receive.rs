@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::follower::Arrival;
 use super::{Endpoint, Event};
 use crate::abi::{Header, Kind, Verdict};
+use crate::auth;
 use crate::backend::Logged;
 use crate::error::{Error, Result};
 use crate::net::socket::Ring;
@@ -83,12 +84,19 @@ impl Endpoint {
         f: &mut dyn FnMut(Event<'_>),
         held_over: &mut bool,
     ) -> Result<()> {
-        if let Err(verdict) = rules::admit_config(header, self.config.group, self.config.config_hash) {
+        let ours = self.config.wire_hash();
+        if let Err(verdict) = rules::admit_config(header, self.config.group, ours) {
             self.stats.refuse(verdict);
-            f(Event::Misconfigured { from, config_hash: header.config_hash.get() });
+            let config_hash = header.config_hash.get();
+            let keys_differ = auth::differ_by_keys(config_hash, ours);
+            f(Event::Misconfigured { from, config_hash, keys_differ });
             return Ok(());
         }
         let Some(kind) = header.kind() else { return Ok(()) };
+        if let Err(verdict) = self.admit_name(header, payload) {
+            self.stats.refuse(verdict);
+            return Ok(());
+        }
         if kind == Kind::Message {
             let sender = header.sender().filter(|sender| self.lives_at(*sender, from));
             f(Event::Message { from, sender, incarnation: header.incarnation.get(), payload });
@@ -108,6 +116,17 @@ impl Endpoint {
 
     fn lives_at(&self, member: ReplicaId, from: SocketAddr) -> bool {
         self.config.members.get(member.index()).is_some_and(|home| rules::same_address(*home, from))
+    }
+
+    /// F4 for whatever claims to be a member's: it is not our own come back, and with keys its tag is right.
+    fn admit_name(&self, header: &Header, payload: &[u8]) -> std::result::Result<(), Verdict> {
+        if usize::from(header.sender) >= self.config.members.len() {
+            return Ok(());
+        }
+        if header.sender == self.config.me.0 {
+            return Err(Verdict::DropSource);
+        }
+        self.config.keys.as_ref().map_or(Ok(()), |keys| keys.admit(self.config.me, header, payload))
     }
 
     /// F2 to F4 and L2 for what reached user space; notes what every packet of the leader tells.

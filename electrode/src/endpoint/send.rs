@@ -10,6 +10,7 @@ use super::{Endpoint, Round, role_name};
 use crate::abi::{FLAG_ACK_LATER, Header};
 use crate::backend::RoundSlot;
 use crate::error::{Error, Result};
+use crate::rules::same_address;
 use crate::types::{OpNumber, ReplicaId, ReplicaSet};
 use crate::wire::{self, Batch};
 use crate::words::GateState;
@@ -17,10 +18,13 @@ use crate::words::GateState;
 /// Prepares that share one ack at most: how much a lost one delays.
 const BURST_MAX: usize = 16;
 
+/// One broadcast in the socket's arena: what the carrier takes, and what leaves by itself. Either may be empty.
+type Staged = [Range<usize>; 2];
+
 /// The Prepares that are queued to leave together.
 pub(super) struct Burst {
     /// The last of them, and who gets it.
-    staged: Range<usize>,
+    staged: Staged,
     targets: ReplicaSet,
     count: usize,
 }
@@ -52,14 +56,16 @@ impl Endpoint {
 
     /// What leaves together needs one ack: each Prepare of a burst but the last is acknowledged with it. Who
     /// got the earlier one must get the later one too.
-    fn join_burst(&mut self, round: &Round, staged: Range<usize>) {
+    fn join_burst(&mut self, round: &Round, staged: Staged) {
         let mut count = 1;
         if let Some(before) = self.burst.take()
             && !round.independent
             && before.count < BURST_MAX
             && before.targets.difference(round.targets).is_empty()
         {
-            self.socket.staged_mut(&before.staged)[offset_of!(Header, flags)] = FLAG_ACK_LATER;
+            for staged in before.staged.iter().filter(|staged| !staged.is_empty()) {
+                self.socket.staged_mut(staged)[offset_of!(Header, flags)] = FLAG_ACK_LATER;
+            }
             count = before.count + 1;
         }
         self.burst = Some(Burst { staged, targets: round.targets, count });
@@ -70,10 +76,7 @@ impl Endpoint {
     pub fn resend(&mut self, round: &Round, targets: ReplicaSet, payload: &[u8]) -> Result<()> {
         self.check_round(round, payload)?;
         let header = self.prepare_header(round, payload.len());
-        let staged = self.socket.stage(&[header.as_bytes(), payload]);
-        for peer in targets.intersection(self.config.peers()).iter() {
-            self.socket.queue(&staged, self.config.members[peer.index()]);
-        }
+        self.queue_each(header, payload, targets.intersection(self.config.peers()));
         Ok(())
     }
 
@@ -115,10 +118,12 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Sends the application's own message to an address.
+    /// Sends the application's own message to an address, a member's or anybody's.
     pub fn send_message(&mut self, to: SocketAddr, payload: &[u8]) -> Result<()> {
         self.check_message(payload)?;
-        let header = self.origin.message(self.view, ReplicaSet::EMPTY, payload.len() as u16);
+        let targets = (0..).map(ReplicaId).zip(&self.config.members);
+        let targets = targets.filter(|(_, home)| same_address(**home, to)).map(|(id, _)| id).collect();
+        let header = self.origin.message(self.view, targets, payload.len() as u16);
         let staged = self.socket.stage(&[header.as_bytes(), payload]);
         self.socket.queue(&staged, to);
         Ok(())
@@ -149,7 +154,7 @@ impl Endpoint {
 
     /// One copy for all who can be reached by one, single ones for the rest: a peer whose neighbour is
     /// unresolved gets a unicast send, which resolves it (L7).
-    fn queue_to(&mut self, header: Header, payload: &[u8], targets: ReplicaSet) -> Range<usize> {
+    fn queue_to(&mut self, header: Header, payload: &[u8], targets: ReplicaSet) -> Staged {
         let targets = targets.intersection(self.config.peers());
         // One copy needs no clone: the socket does it as well.
         let reached = Some(self.path.reached(targets)).filter(|r| r.len() > 1).unwrap_or_default();
@@ -157,12 +162,27 @@ impl Endpoint {
             Some(to) if !reached.is_empty() && self.carriers.may_send() => (reached, Some(to)),
             _ => (ReplicaSet::EMPTY, None),
         };
-        let header = Header { targets: reached.mask().into(), ..header };
-        let staged = self.socket.stage(&[header.as_bytes(), payload]);
-        if let Some(to) = carrier {
-            self.socket.queue(&staged, to);
+        let carried = match carrier {
+            Some(to) => {
+                let header = Header { targets: reached.mask().into(), ..header };
+                let staged = self.socket.stage(&[header.as_bytes(), payload]);
+                self.socket.queue(&staged, to);
+                staged
+            }
+            None => 0..0,
+        };
+        [carried, self.queue_each(header, payload, targets.difference(reached))]
+    }
+
+    /// A datagram that names those whom it is for, and a send for each of them. They share one, and so its tag:
+    /// what the carrier takes names others, for the program makes a copy for each that it names.
+    fn queue_each(&mut self, header: Header, payload: &[u8], targets: ReplicaSet) -> Range<usize> {
+        if targets.is_empty() {
+            return 0..0;
         }
-        for peer in targets.difference(reached).iter() {
+        let header = Header { targets: targets.mask().into(), ..header };
+        let staged = self.socket.stage(&[header.as_bytes(), payload]);
+        for peer in targets.iter() {
             self.socket.queue(&staged, self.config.members[peer.index()]);
         }
         staged
@@ -197,6 +217,10 @@ impl Endpoint {
     pub fn flush(&mut self) -> Result<()> {
         self.burst = None;
         if self.socket.has_queued() {
+            if let Some(keys) = &self.config.keys {
+                // Here, and not where it is staged: a burst changes flags of what already waits.
+                self.socket.each_staged(|datagram| keys.seal(datagram));
+            }
             self.socket.flush().map_err(Error::io("sendmmsg"))?;
             if let Some(met) = self.path.carriers_met() {
                 self.stats.carriers_lost += self.carriers.settle(met);

@@ -5,7 +5,7 @@
 //! 1. framing: [`frame::parse`] (`PassForeign`, `PassFraming`)
 //! 2. header: [`wire::parse`] (`PassMalformed`)
 //! 3. group and configuration hash (`PassConfig`)
-//! 4. a Message is the application's (`PassMessage`)
+//! 4. a Message is the application's (`PassMessage`); with keys, if it is in a member's name, step 11 comes first
 //! 5. offload of this kind (`PassOffloadOff`)
 //! 6. gate word, loaded before anything else that is shared (F0; `PassFrozen`)
 //! 7. gate lease (F2; `PassLease`)
@@ -13,7 +13,9 @@
 //! 9. source (F4, L2; `DropSource`, `DropVoteStranger`)
 //! 10. checksum over all that is about to be believed (`DropChecksum`); a payload that no slot can hold is
 //!     not even summed (`PassTooLarge`)
-//! 11. the leader was heard (U9), its commit number merged (F10; a Commit ends with `DropCommit`)
+//! 11. with keys: meant for us, made with a key that is accepted, and the tag right (F4; `DropTarget`, `DropKey`,
+//!     `DropTag`)
+//! 12. the leader was heard (U9), its commit number merged (F10; a Commit ends with `DropCommit`)
 //!
 //! then [`super::append`] or [`super::vote`].
 
@@ -22,6 +24,7 @@ use std::sync::Arc;
 use super::frame::{self, Checksum, Datagram};
 use super::{Action, Kernel, Outcome, append, swap, vote};
 use crate::abi::{self, Header, Kind, Verdict};
+use crate::auth::{Key, tag};
 use crate::rules;
 use crate::types::{OpNumber, ReplicaId, View};
 use crate::wire;
@@ -48,12 +51,19 @@ pub(super) enum At {
     ReadView,
     AdmitLeader,
     AdmitVoter,
+    /// With keys only.
+    CheckTag,
     StoreLastLeader,
     RecheckGate,
     LoadCommit,
-    SwapCommit { expected: u64, tries: u32 },
+    SwapCommit {
+        expected: u64,
+        tries: u32,
+    },
     LoadCommitBell,
-    RingCommitBell { bell: u64 },
+    RingCommitBell {
+        bell: u64,
+    },
     Append(append::At),
     Vote(vote::At),
     Over,
@@ -67,6 +77,8 @@ pub struct Run {
     /// Gate word as loaded in step 6; after spinning on a busy log, as loaded last.
     pub(super) gate: GateWord,
     datagram: Option<Datagram>,
+    /// The key that the frame was made with, and its ack will be.
+    key: Option<Key>,
     cpu: u32,
     rang: bool,
 }
@@ -74,7 +86,15 @@ pub struct Run {
 impl Run {
     /// A program that starts on `frame` on CPU `cpu`. The model needs no CPU; traces and tests do.
     pub fn new(frame: &[u8], cpu: u32) -> Self {
-        Self { frame: frame.into(), at: At::Start, gate: GateWord::ZERO, datagram: None, cpu, rang: false }
+        Self {
+            frame: frame.into(),
+            at: At::Start,
+            gate: GateWord::ZERO,
+            datagram: None,
+            key: None,
+            cpu,
+            rang: false,
+        }
     }
 
     /// The CPU that it runs on.
@@ -139,6 +159,10 @@ impl Run {
             }
             At::AdmitLeader => self.admit_leader(kernel),
             At::AdmitVoter => self.admit_voter(kernel),
+            At::CheckTag => {
+                self.check_tag(kernel)?;
+                self.admitted()
+            }
             At::StoreLastLeader => {
                 kernel.control.last_leader_ns = kernel.control.virtual_now_ns;
                 Ok(At::RecheckGate)
@@ -184,13 +208,57 @@ impl Run {
         let offloaded = match header.kind() {
             Some(Kind::Prepare | Kind::Commit) => params.offload_fast_ack,
             Some(Kind::PrepareOk) => params.offload_quorum,
-            Some(Kind::Message) | None => return Err(Verdict::PassMessage),
+            Some(Kind::Message) | None => return self.start_message(datagram, kernel),
         };
         if !offloaded {
             return Err(Verdict::PassOffloadOff);
         }
         self.datagram = Some(datagram);
         Ok(At::LoadGate)
+    }
+
+    /// Step 4. What cannot be looked at here is judged by user space, as everything is that passes.
+    fn start_message(&mut self, datagram: Datagram, kernel: &Kernel) -> Next {
+        self.datagram = Some(datagram);
+        let (header, payload) = self.packet();
+        let named = usize::from(header.sender) < kernel.config.members.len();
+        if !kernel.params.authenticated || !named || payload.len() > abi::PAYLOAD_BYTES_MAX {
+            return Err(Verdict::PassMessage);
+        }
+        if header.sender == kernel.params.me.0 {
+            return Err(Verdict::DropSource);
+        }
+        Ok(At::CheckTag)
+    }
+
+    /// Step 11.
+    fn check_tag(&mut self, kernel: &Kernel) -> Result<(), Verdict> {
+        let (header, payload) = self.packet();
+        let key = |slot: usize| kernel.keys[slot].as_ref();
+        let admitted = match tag::admit(kernel.params.me, header, payload, key) {
+            Err(Verdict::DropTag) if kernel.plants.tag_unchecked => key(header.key_slot()),
+            admitted => Some(admitted?),
+        };
+        self.key = admitted.cloned();
+        Ok(())
+    }
+
+    /// Where a packet goes of which everything is believed.
+    fn admitted(&mut self) -> Next {
+        match self.kind() {
+            Kind::Message => Err(Verdict::PassMessage),
+            Kind::PrepareOk => {
+                rules::admit_leader_epoch(self.gate.epoch, self.header().leader_epoch())?;
+                Ok(At::Vote(vote::At::LoadVote))
+            }
+            Kind::Prepare | Kind::Commit => Ok(At::StoreLastLeader),
+        }
+    }
+
+    /// Steps 10 and 11, behind which a packet is believed.
+    fn verify(&mut self, kernel: &Kernel) -> Next {
+        self.verify_checksum()?;
+        if kernel.params.authenticated { Ok(At::CheckTag) } else { self.admitted() }
     }
 
     fn admit_leader(&mut self, kernel: &Kernel) -> Next {
@@ -201,8 +269,7 @@ impl Run {
                 |id: ReplicaId| u32::try_from(kernel.control.incarnation[id.index()]).unwrap_or_default();
             rules::admit_leader(leader, &config.members, expected, self.header(), self.datagram().from)?;
         }
-        self.verify_checksum()?;
-        Ok(At::StoreLastLeader)
+        self.verify(kernel)
     }
 
     fn admit_voter(&mut self, kernel: &Kernel) -> Next {
@@ -215,9 +282,7 @@ impl Run {
         } else if self.header().sender().is_none() {
             return Err(Verdict::DropSource);
         }
-        self.verify_checksum()?;
-        rules::admit_leader_epoch(self.gate.epoch, self.header().leader_epoch())?;
-        Ok(At::Vote(vote::At::LoadVote))
+        self.verify(kernel)
     }
 
     /// Step 10. The whole datagram at once; the C program may sum a Prepare's payload while it copies it,
@@ -270,7 +335,10 @@ impl Run {
         let plants = &kernel.plants;
         let broken = plants.shared_scratch || plants.stale_scratch && verdict == Verdict::TxAckRepeated;
         let last = if broken { OpNumber(kernel.scratch) } else { self.header().last() };
-        let ack = wire::prepare_ok(self.header(), params.me, params.incarnation, last);
+        let mut ack = wire::prepare_ok(self.header(), params.me, params.incarnation, last);
+        if let Some(key) = &self.key {
+            key.seal(&mut ack, &[]);
+        }
         let partial = params.partial_checksums && datagram.checksum_is_partial(&self.frame);
         datagram.reply(&self.frame, &ack, if partial { Checksum::Partial } else { Checksum::Full })
     }

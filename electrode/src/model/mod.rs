@@ -22,6 +22,7 @@ pub use ingress::{Run, Step};
 pub use params::{Config, Control, Params, Round, Slot};
 
 use crate::abi::Verdict;
+use crate::auth::Key;
 use crate::types::{Epoch, OpNumber};
 use crate::words::GateWord;
 
@@ -58,6 +59,8 @@ pub struct Plants {
     pub shared_scratch: bool,
     /// A7: neither leader nor voter is checked against its address.
     pub source_unchecked: bool,
+    /// F4: a tag is taken for right.
+    pub tag_unchecked: bool,
     /// A8, P13: votes are set by a plain OR.
     pub vote_by_or: bool,
     /// A11: a slot is reused whatever it holds.
@@ -80,6 +83,8 @@ pub struct Kernel {
     pub params: Params,
     /// View, leader and members.
     pub config: Config,
+    /// Keys that tags may be made with, by their place (`elec_keys`, F4); none: refused.
+    pub keys: [Option<Key>; 2],
     /// The words.
     pub control: Control,
     /// Quorum rounds.
@@ -105,6 +110,7 @@ impl Kernel {
         assert!(params.slots.is_power_of_two() && params.window.is_power_of_two());
         Self {
             config: Config::default(),
+            keys: [None, None],
             control: Control::default(),
             rounds: vec![Round::default(); params.window as usize],
             slots: vec![Slot::default(); params.slots as usize],

@@ -35,6 +35,8 @@ pub struct Params {
     pub log_only: bool,
     /// Refuse once the gate lease ran out (F2).
     pub lease_required: bool,
+    /// The group has keys (F4).
+    pub authenticated: bool,
     /// An ack keeps the incoming packet's CHECKSUM_PARTIAL: so at TC, where the mark travels with the
     /// packet. At XDP there is no such mark and every ack has its full checksum.
     pub partial_checksums: bool,

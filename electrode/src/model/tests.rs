@@ -36,6 +36,7 @@ pub(super) fn kernel(me: u8, ipv6: bool) -> Kernel {
         offload_quorum: true,
         log_only: false,
         lease_required: false,
+        authenticated: false,
         partial_checksums: false,
         busy_tries: params::BUSY_TRIES,
         swap_tries: params::SWAP_TRIES,

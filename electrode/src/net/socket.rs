@@ -94,6 +94,8 @@ pub struct BatchSocket {
     io: Io,
     calls: Calls,
     arena: Vec<u8>,
+    /// Where each datagram in the arena ends.
+    ends: Vec<usize>,
     queue: Vec<Queued>,
     ring: Ring,
     stats: SocketStats,
@@ -124,6 +126,7 @@ impl BatchSocket {
             io,
             calls,
             arena: Vec::with_capacity(BATCH * 256),
+            ends: Vec::with_capacity(BATCH),
             queue: Vec::with_capacity(BATCH * 4),
             ring: Ring::new(),
             stats: SocketStats::default(),
@@ -161,6 +164,7 @@ impl BatchSocket {
         for part in parts {
             self.arena.extend_from_slice(part);
         }
+        self.ends.push(self.arena.len());
         start..self.arena.len()
     }
 
@@ -172,6 +176,15 @@ impl BatchSocket {
     /// A staged datagram, for a change before it leaves.
     pub(crate) fn staged_mut(&mut self, staged: &Range<usize>) -> &mut [u8] {
         &mut self.arena[staged.clone()]
+    }
+
+    /// Every staged datagram once, however many it goes to, for a change before it leaves.
+    pub(crate) fn each_staged(&mut self, mut f: impl FnMut(&mut [u8])) {
+        let mut from = 0;
+        for end in &self.ends {
+            f(&mut self.arena[from..*end]);
+            from = *end;
+        }
     }
 
     /// Whether anything waits to be sent.
@@ -217,6 +230,7 @@ impl BatchSocket {
         }
         self.queue.clear();
         self.arena.clear();
+        self.ends.clear();
         Ok(())
     }
 

@@ -68,14 +68,21 @@ impl Inbox {
                 // Replies are for clients; what is malformed was counted by nobody's wish.
                 Ok(Packet::Reply(_) | Packet::StatusReply { .. }) | Err(_) => {}
             },
-            Event::Misconfigured { from, config_hash }
+            Event::Misconfigured { from, config_hash, keys_differ }
                 if now.saturating_sub(self.warned_at) >= WARN_EVERY_NS =>
             {
                 self.warned_at = now;
-                self.warn(&format!(
-                    "{from} has another configuration (hash {config_hash:#018x}): not heard; give every member \
-                     the same cluster.toml"
-                ));
+                self.warn(&if keys_differ {
+                    format!(
+                        "{from} is not heard: one of us has a key, the other has none; give every member the key, \
+                         or none"
+                    )
+                } else {
+                    format!(
+                        "{from} has another configuration (hash {config_hash:#018x}): not heard; give every \
+                         member the same cluster.toml"
+                    )
+                });
             }
             _ => {}
         }

@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 
 use electrode::Result;
 use electrode::abi::{BUSY_SHIFT, Verdict};
+use electrode::auth::Keys;
 use electrode::model::{Kernel, Slot};
 use electrode::simulation::{FastPath, Logged, Opening, RoundSlot, Wake};
 use electrode::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
@@ -227,6 +228,10 @@ impl FastPath for SimKernel {
         self.at("expecting a life", |kernel| {
             kernel.control.incarnation[peer.index()] = incarnation.into();
         });
+    }
+
+    fn set_keys(&mut self, _: &Keys) -> Result<()> {
+        Ok(())
     }
 
     fn carrier(&self) -> Option<SocketAddr> {

@@ -173,12 +173,14 @@ pub(super) fn memory(
         offload_quorum: OFFLOADS.quorum,
         log_only: weather.durability == Durability::Disk,
         lease_required: false,
+        authenticated: false,
         partial_checksums: false,
         busy_tries: BUSY_TRIES.min(4),
         swap_tries: SWAP_TRIES,
     });
     kernel.config.members = config.replicas.clone();
     kernel.plants = KernelPlants {
+        tag_unchecked: false,
         publish_before_fill: plants.has(Plant::A1),
         stale_scratch: plants.has(Plant::A2),
         shared_scratch: plants.has(Plant::A3),

@@ -66,6 +66,9 @@ same_verdicts! {
     DropChecksum = ELEC_DROP_CHECKSUM,
     DropViewOld = ELEC_DROP_VIEW_OLD,
     DropSource = ELEC_DROP_SOURCE,
+    DropTarget = ELEC_DROP_TARGET,
+    DropKey = ELEC_DROP_KEY,
+    DropTag = ELEC_DROP_TAG,
     DropNotDurable = ELEC_DROP_NOT_DURABLE,
     DropLogged = ELEC_DROP_LOGGED,
     DropAckFailed = ELEC_DROP_ACK_FAILED,
@@ -87,5 +90,5 @@ same_verdicts! {
 }
 
 /// Sizes as the programs see them.
-pub(super) const SLOT_HEADER_BYTES: usize = size_of::<c::__anon_8>();
+pub(super) const SLOT_HEADER_BYTES: usize = size_of::<c::elec_slot_hdr>();
 const _: () = assert!(SLOT_HEADER_BYTES == abi::SLOT_HEADER_BYTES);

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use electrode_bpf::types::{__anon_8 as SlotHeader, elec_config, elec_control, elec_round};
+use electrode_bpf::types::{elec_config, elec_control, elec_keys, elec_round, elec_slot_hdr as SlotHeader};
 use libbpf_rs::{MapCore, MapHandle};
 
 use super::layout::SLOT_HEADER_BYTES;
@@ -157,6 +157,54 @@ impl Config {
         for i in 0..size_of::<elec_config>() / 4 {
             // SAFETY: both are `elec_config`s of whole 32-bit words; the target is accessed as atomics.
             unsafe { (*to.add(i)).store(*from.add(i), Ordering::Relaxed) };
+        }
+    }
+}
+
+/// `elec_keys`: the keys that tags may be made with (F4). Wiped when it goes.
+pub(super) struct KeySlots(Mapping);
+
+impl KeySlots {
+    pub(super) fn new(map: MapHandle) -> Result<Self> {
+        Mapping::new(map).map(Self)
+    }
+
+    /// The words of one key: whether it is valid, then the secret.
+    fn words(&self, slot: usize) -> [&AtomicU64; 3] {
+        assert!(slot < 2);
+        let keys: *mut elec_keys = self.0.element(0).cast();
+        // SAFETY: the fields are aligned, inside the mapping and only ever accessed as atomics; the index was
+        // checked.
+        unsafe {
+            let key = &raw mut (*keys).key[slot];
+            [
+                AtomicU64::from_ptr(&raw mut (*key).valid),
+                AtomicU64::from_ptr(&raw mut (*key).k0),
+                AtomicU64::from_ptr(&raw mut (*key).k1),
+            ]
+        }
+    }
+
+    /// No program takes the key from now on; those that run may still have it.
+    pub(super) fn invalidate(&self, slot: usize) {
+        self.words(slot)[0].store(0, Ordering::SeqCst);
+    }
+
+    /// Writes a key and publishes it, or wipes its place. It is invalid, and nobody reads it any more.
+    pub(super) fn write(&self, slot: usize, secret: Option<[u64; 2]>) {
+        let [valid, k0, k1] = self.words(slot);
+        let [first, second] = secret.unwrap_or_default();
+        k0.store(first, Ordering::Relaxed);
+        k1.store(second, Ordering::Relaxed);
+        valid.store(secret.is_some().into(), Ordering::Release);
+    }
+}
+
+impl Drop for KeySlots {
+    fn drop(&mut self) {
+        for slot in 0..2 {
+            self.invalidate(slot);
+            self.write(slot, None);
         }
     }
 }

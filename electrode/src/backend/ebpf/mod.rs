@@ -17,11 +17,12 @@ use electrode_bpf::types::{elec_config, elec_counters, elec_params, elec_round};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, RingBuffer, RingBufferBuilder};
 
 use self::grace::Grace;
-use self::memory::{Config, Control, Rounds, Slots};
+use self::memory::{Config, Control, KeySlots, Rounds, Slots};
 use self::object::{Maps, Object, address_bytes};
 use super::{FastPath, Logged, Opening, RoundSlot, Wake};
 use crate::abi::Verdict;
 use crate::attach::{self, Attached};
+use crate::auth::{Key, Keys};
 use crate::config::{Acks, EndpointConfig, Hook, TcMechanism};
 use crate::error::{Error, Result};
 use crate::net::{Direction, Interface, NextHops, Watcher};
@@ -58,6 +59,9 @@ pub(crate) struct Ebpf {
     _watcher: Option<Watcher>,
     control: Arc<Control>,
     config: Config,
+    key_slots: KeySlots,
+    /// What is in them.
+    keys: Option<Keys>,
     rounds: Rounds,
     slots: Slots,
     counters: MapHandle,
@@ -84,7 +88,7 @@ pub(crate) fn params(
 ) -> elec_params {
     let own = config.addr();
     elec_params {
-        config_hash: config.config_hash,
+        config_hash: config.wire_hash(),
         socket_cookie,
         group: config.group,
         slots: config.log_slots,
@@ -102,6 +106,7 @@ pub(crate) fn params(
         log_only: (config.acks == Acks::ByCaller).into(),
         lease_required: leased.into(),
         xdp_generic: (config.hook == Hook::XdpGeneric).into(),
+        authenticated: config.keys.is_some().into(),
         addr: address_bytes(&own),
         carrier_addr: address_bytes(&carrier_address(own)),
         ..Default::default()
@@ -158,6 +163,8 @@ impl Ebpf {
             _hooks: Vec::new(),
             _watcher: None,
             config: Config::new(maps.config)?,
+            key_slots: KeySlots::new(maps.keys)?,
+            keys: config.keys.clone(),
             rounds: Rounds::new(maps.rounds)?,
             slots: Slots::new(maps.slots)?,
             counters: maps.counters,
@@ -177,6 +184,7 @@ impl Ebpf {
         for peer in config.peers().iter() {
             ebpf.expect_incarnation(peer, config.peer_incarnation);
         }
+        (0..2).for_each(|slot| ebpf.key_slots.write(slot, ebpf.key(slot).map(Key::words)));
         // Members must be there before the first carrier; view and leader come with the first opening.
         ebpf.write_config(View(0), ReplicaId(0));
         Ok(ebpf)
@@ -198,6 +206,10 @@ impl Ebpf {
             member.port_be = addr.port().to_be();
         }
         self.config.write(&config);
+    }
+
+    fn key(&self, slot: usize) -> Option<&Key> {
+        self.keys.as_ref().and_then(|keys| keys.in_slot(slot))
     }
 
     /// U1: until no program holds the log. A program that was stopped for long has run out after a grace
@@ -382,6 +394,20 @@ impl FastPath for Ebpf {
 
     fn expect_incarnation(&mut self, peer: ReplicaId, incarnation: u32) {
         self.control.incarnation(peer.index()).store(incarnation.into(), Ordering::Release);
+    }
+
+    fn set_keys(&mut self, keys: &Keys) -> Result<()> {
+        let changed: Vec<_> = (0..2).filter(|slot| self.key(*slot) != keys.in_slot(*slot)).collect();
+        changed.iter().for_each(|slot| self.key_slots.invalidate(*slot));
+        // A program that has seen the key valid reads it until it has run out; half of one and half of another
+        // would be a key that nobody gave. Which key sends is not the programs' business.
+        let waited = if changed.is_empty() { Ok(()) } else { self.grace.period() };
+        if waited.is_ok() {
+            self.keys = Some(keys.clone());
+        }
+        // As it was if the wait failed.
+        changed.iter().for_each(|slot| self.key_slots.write(*slot, self.key(*slot).map(Key::words)));
+        waited
     }
 
     fn carrier(&self) -> Option<SocketAddr> {

@@ -26,6 +26,7 @@ pub(crate) struct Object {
 pub(crate) struct Maps {
     pub control: MapHandle,
     pub config: MapHandle,
+    pub keys: MapHandle,
     pub rounds: MapHandle,
     pub slots: MapHandle,
     pub counters: MapHandle,
@@ -138,6 +139,7 @@ impl Maps {
         Ok(Self {
             control: map(&maps.elec_control)?,
             config: map(&maps.elec_config)?,
+            keys: map(&maps.elec_keys)?,
             rounds: map(&maps.elec_rounds)?,
             slots: map(&maps.elec_slots)?,
             counters: map(&maps.elec_counters)?,

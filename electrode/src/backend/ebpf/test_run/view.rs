@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use electrode_bpf::types::{__anon_8 as SlotHeader, elec_config, elec_control, elec_round};
+use electrode_bpf::types::{elec_config, elec_control, elec_round, elec_slot_hdr as SlotHeader};
 use libbpf_rs::MapHandle;
 
 use super::super::layout::SLOT_HEADER_BYTES;
