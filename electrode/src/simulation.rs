@@ -1,7 +1,7 @@
 //! What a simulation replaces: network, kernel programs, clock. For this project's own tests; no stable interface.
 
 #[cfg(feature = "ebpf")]
-pub use crate::backend::ebpf::test_run::{Bytecode, TestHook, TestRunError};
+pub use crate::backend::ebpf::test_run::{Bytecode, TestHook, TestRunError, outcome};
 pub use crate::backend::{FastPath, Logged, Opening, RoundSlot, Wake};
 pub use crate::clock::Clock;
 pub use crate::endpoint::Plants as EndpointPlants;

@@ -6,20 +6,44 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use common::privileged;
+use electrode::abi::Verdict;
 use paxos_demo::plant::Plant;
 use paxos_demo::simulate::{Coverage, Outcome, Programs, Setting, run_seed};
 
 const SEEDS: u64 = 200;
 const THREADS: usize = 2;
 /// Loading takes half of the time, a life of a replica one load: shorter runs, not fewer seeds.
-const STORM_MS: u64 = 1500;
+const STORM_MS: u64 = 1000;
 /// Seeds within which a bug of user space has to be noticed.
 const PLANT_SEEDS: u64 = 40;
+
+/// What programs must have come to. Nobody is beside them, no batch exceeds its slot and none overlaps: those
+/// verdicts are the fixtures'.
+const REACHED: [Verdict; 17] = [
+    Verdict::PassMessage,
+    Verdict::PassFrozen,
+    Verdict::PassViewNew,
+    Verdict::PassGap,
+    Verdict::PassLogFull,
+    Verdict::DropChecksum,
+    Verdict::DropViewOld,
+    Verdict::DropSource,
+    Verdict::DropNotDurable,
+    Verdict::DropLogged,
+    Verdict::DropCommit,
+    Verdict::DropVote,
+    Verdict::DropVoteStale,
+    Verdict::DropQuorumQuiet,
+    Verdict::PassQuorum,
+    Verdict::TxAck,
+    Verdict::TxAckRepeated,
+];
 
 /// One test at a time: each counts what this process holds.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -85,6 +109,9 @@ fn the_same_seed_gives_the_same_with_model_and_bytecode() {
     let mut coverage = Coverage::default();
     clean.iter().for_each(|outcome| coverage += outcome.coverage);
     assert_eq!(clean.len() as u64, SEEDS);
+    let verdicts: BTreeSet<_> = clean.iter().flat_map(|outcome| outcome.verdicts.keys().copied()).collect();
+    let missing: Vec<_> = REACHED.iter().filter(|verdict| !verdicts.contains(verdict)).collect();
+    assert!(missing.is_empty(), "never came to {missing:?}");
     assert!(coverage.lives > 5 * SEEDS && coverage.views > SEEDS, "too little happened: {coverage:?}");
     assert_eq!(objects(), 0, "programs and maps go with their lives");
 }

@@ -25,7 +25,7 @@ pub(super) fn compare(seed: u64, setting: &Setting) -> Outcome {
 /// The trace has all events, frames, verdicts, counters and memory; the rest is what it comes to.
 fn is_same(one: &Outcome, other: &Outcome) -> bool {
     let key = |of: &Outcome| (of.trace_hash, of.events, of.ops, of.answers, of.virtual_ns, of.coverage);
-    key(one) == key(other) && one.violation == other.violation
+    key(one) == key(other) && one.verdicts == other.verdicts && one.violation == other.violation
 }
 
 /// The first line in which two traces differ.

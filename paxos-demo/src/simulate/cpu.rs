@@ -156,6 +156,7 @@ impl World {
 
     /// A program is done with a frame.
     pub(super) fn judged(&mut self, node: usize, cpu: usize, frame: &Frame, outcome: Outcome) {
+        *self.verdicts.entry(outcome.verdict).or_default() += 1;
         if outcome.rang {
             self.ring(node);
         }

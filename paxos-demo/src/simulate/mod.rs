@@ -2,7 +2,8 @@
 //!
 //! The replica core, its driver and the user-space half of the library are those that ship; only sockets,
 //! kernel programs, clock and disk are replaced. The kernel programs are [`electrode::model`], stopped between
-//! any two of their steps, on two CPUs a replica.
+//! any two of their steps, on two CPUs a replica. Or they are the bytecode ([`whole`], [`bytecode`]): then
+//! programs, and calls of the fast path, which is the one that ships, are one event each.
 //!
 //! ```text
 //!  Driver (core + Endpoint) ──FastPath──> kernel_path ──> Machine: kernel memory, CPUs, socket

@@ -2,9 +2,11 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Once};
 
+use electrode::abi::Verdict;
 use fastrand::Rng;
 
 use super::check::{Coverage, Violation};
@@ -48,6 +50,8 @@ pub struct Outcome {
     pub events: u64,
     /// Ops committed.
     pub ops: u64,
+    /// How often kernel programs came to each verdict.
+    pub verdicts: BTreeMap<Verdict, u64>,
     /// How much happened of what is seldom.
     pub coverage: Coverage,
     /// Requests answered.
@@ -104,6 +108,7 @@ pub(super) fn run_once(seed: u64, setting: &Setting) -> Outcome {
         trace_hash: world.trace.hash(),
         events: world.trace.events(),
         ops: world.checker.committed_ops().len() as u64,
+        verdicts: std::mem::take(&mut world.verdicts),
         coverage: world.checker.coverage,
         answers: world.clients.answers,
         virtual_ns: world.now,

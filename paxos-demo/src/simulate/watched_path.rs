@@ -8,6 +8,7 @@ use std::os::fd::BorrowedFd;
 
 use electrode::Result;
 use electrode::abi::Verdict;
+use electrode::auth::Keys;
 use electrode::simulation::{FastPath, Logged, Opening, RoundSlot, Wake};
 use electrode::types::{Epoch, OpNumber, ReplicaId, ReplicaSet};
 
@@ -69,6 +70,10 @@ impl FastPath for WatchedPath {
             trace.line(*now, |line| line.push_str(&format!("r{node} opens {opening:?}")));
             Ok(())
         })
+    }
+
+    fn set_keys(&mut self, keys: &Keys) -> Result<()> {
+        self.call("changing keys", |path| path.set_keys(keys))
     }
 
     fn tail(&self) -> OpNumber {

@@ -1,11 +1,12 @@
 //! Everything that is simulated, and the one queue that orders it.
 
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering as Memory};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use electrode::abi::Verdict;
 use fastrand::Rng;
 
 use super::check::{Checker, Violation};
@@ -117,6 +118,8 @@ pub(super) struct World {
     pub seen: VecDeque<(usize, Frame)>,
     pub clients: Clients,
     pub checker: Checker,
+    /// How often programs came to each verdict.
+    pub verdicts: BTreeMap<Verdict, u64>,
     /// What a story does; none in a seed.
     pub stage: Option<Stage>,
     pub trace: Trace,
@@ -145,6 +148,7 @@ impl World {
             rng,
             links: Links::new(weather.members),
             checker: Checker::new(weather.members, weather.durability),
+            verdicts: BTreeMap::new(),
             weather,
             plants,
             programs,

@@ -21,6 +21,14 @@ impl TestHook {
         }
     }
 
+    /// Name for messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tc => "bytecode at TC ingress",
+            Self::Xdp => "bytecode at XDP",
+        }
+    }
+
     /// TEST_RUN takes no frame without a packet behind its Ethernet header, at TC none that is too short for
     /// the IP header that it announces.
     pub fn takes(self, frame: &[u8]) -> bool {

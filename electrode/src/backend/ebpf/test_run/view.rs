@@ -20,6 +20,38 @@ use crate::types::{OpNumber, View as ViewNumber};
 /// A valid next hop; nothing reads the address.
 const RESOLVED: u64 = 1 << 48;
 
+impl From<&elec_control> for Control {
+    fn from(raw: &elec_control) -> Self {
+        Self {
+            gate: raw.gate,
+            released: raw.released,
+            durable: raw.durable,
+            lease_ns: raw.lease_ns,
+            virtual_now_ns: raw.virtual_now_ns,
+            ring_at_op: raw.ring_at_op,
+            ring_at_commit: raw.ring_at_commit,
+            ring_on_quorum: raw.ring_on_quorum,
+            commit: raw.commit,
+            last_leader_ns: raw.last_leader_ns,
+            acked: raw.acked,
+            incarnation: raw.incarnation,
+        }
+    }
+}
+
+impl From<&elec_round> for Round {
+    fn from(raw: &elec_round) -> Self {
+        Self {
+            vote: raw.vote,
+            op: raw.op,
+            view: raw.view,
+            round_tag: raw.round_tag,
+            voters: raw.voters,
+            threshold: raw.threshold,
+        }
+    }
+}
+
 /// A second mapping of every map.
 pub(super) struct View {
     control: Mapping,
@@ -92,34 +124,14 @@ impl View {
     pub(super) fn fetch(&self, kernel: &mut Kernel) {
         // SAFETY: the map's one element, and nobody writes now.
         let raw: elec_control = unsafe { read(self.control.element(0)) };
-        kernel.control = Control {
-            gate: raw.gate,
-            released: raw.released,
-            durable: raw.durable,
-            lease_ns: raw.lease_ns,
-            virtual_now_ns: raw.virtual_now_ns,
-            ring_at_op: raw.ring_at_op,
-            ring_at_commit: raw.ring_at_commit,
-            ring_on_quorum: raw.ring_on_quorum,
-            commit: raw.commit,
-            last_leader_ns: raw.last_leader_ns,
-            acked: raw.acked,
-            incarnation: raw.incarnation,
-        };
+        kernel.control = (&raw).into();
         // SAFETY: as above.
         let raw: elec_config = unsafe { read(self.config.element(0)) };
         (kernel.config.view, kernel.config.leader) = (raw.view, raw.leader);
         for (round, index) in kernel.rounds.iter_mut().zip(0..) {
             // SAFETY: an element, which is as large as a round, and nobody writes now.
             let raw: elec_round = unsafe { read(self.rounds.element(index)) };
-            *round = Round {
-                vote: raw.vote,
-                op: raw.op,
-                view: raw.view,
-                round_tag: raw.round_tag,
-                voters: raw.voters,
-                threshold: raw.threshold,
-            };
+            *round = (&raw).into();
         }
         for (slot, index) in kernel.slots.iter_mut().zip(0..) {
             self.fetch_slot(slot, index);
