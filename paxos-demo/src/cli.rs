@@ -143,6 +143,29 @@ impl std::fmt::Display for HookChoice {
     }
 }
 
+/// How programs are attached at TC.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
+pub enum TcChoice {
+    /// tcx where the kernel has it (6.6), else clsact.
+    #[default]
+    Auto,
+    /// A tcx link, which goes away with the process.
+    Tcx,
+    /// A filter on a clsact qdisc, which a small guard process removes.
+    Clsact,
+}
+
+impl TcChoice {
+    /// The word on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+}
+
 /// Options of `replica`.
 #[derive(Debug, Args)]
 pub struct ReplicaArgs {
@@ -161,6 +184,9 @@ pub struct ReplicaArgs {
     /// Where the ingress programs are attached.
     #[arg(long, value_enum, default_value_t)]
     pub hook: HookChoice,
+    /// How programs are attached at TC.
+    #[arg(long, value_enum, default_value_t = TcChoice::Auto, hide_default_value = true)]
+    pub tc: TcChoice,
     /// Serve Redis clients (RESP) on this address.
     #[arg(long, value_name = "ADDR")]
     pub resp: Option<SocketAddr>,
@@ -177,6 +203,10 @@ pub struct ReplicaArgs {
     /// What an acknowledgement promises [default: as in the configuration].
     #[arg(long, value_enum)]
     pub durability: Option<Durability>,
+    /// Run as this user, if started as root. Whoever it runs as, it has no capabilities once it has opened its
+    /// endpoint; the data directory must be that user's.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
     /// Network namespace to enter after the RESP listener is open, which stays outside.
     #[arg(long, value_name = "PATH")]
     pub netns: Option<PathBuf>,
@@ -268,6 +298,9 @@ pub struct ClusterArgs {
     /// Keep the replicas' state here [default: a temporary directory].
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Run the replicas as this user; needs root. Their directories become that user's.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
 }
 
 /// Options of `bench`.

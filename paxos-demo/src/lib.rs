@@ -25,6 +25,7 @@ pub mod message;
 pub mod node;
 pub mod peer;
 pub mod plant;
+pub mod privileges;
 pub mod replica;
 pub mod report;
 pub mod resp;

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     fn gate(lease_ms: Option<i64>) -> Gate {
-        Gate { state: "follow", epoch: 1, op: 1, lease_ms }
+        Gate { state: "follow", epoch: 1, view: 0, leader: 0, op: 1, lease_ms }
     }
 
     #[test]

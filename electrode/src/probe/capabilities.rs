@@ -1,5 +1,6 @@
 //! Effective capabilities of this thread, by name.
 
+use std::fmt;
 use std::fs;
 
 use serde::Serialize;
@@ -12,8 +13,20 @@ use crate::privileges::{Capability, NEEDED, SYS_ADMIN};
 pub struct Capabilities {
     /// Names of those that matter and are held.
     pub held: Vec<&'static str>,
+    /// Those that opening an endpoint with kernel programs needs, what for, and whether they are held.
+    pub needed: Vec<Need>,
     /// Names of those that are needed and not held; CAP_SYS_ADMIN stands in for all but CAP_NET_ADMIN.
     pub missing: Vec<&'static str>,
+}
+
+/// A capability that is needed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Need {
+    /// Which, and what for.
+    #[serde(flatten)]
+    pub capability: Capability,
+    /// This thread has it.
+    pub held: bool,
 }
 
 impl Capabilities {
@@ -22,7 +35,7 @@ impl Capabilities {
         Self::of(effective(&status).unwrap_or(0))
     }
 
-    fn of(effective: u64) -> Self {
+    pub(super) fn of(effective: u64) -> Self {
         let has = |bit: u32| effective >> bit & 1 == 1;
         let mut held: Vec<_> = NEEDED.iter().filter(|c| has(c.number)).map(|c| c.name).collect();
         if has(SYS_ADMIN) {
@@ -30,7 +43,15 @@ impl Capabilities {
         }
         let lacks = |c: &&Capability| !(has(c.number) || c.in_sys_admin && has(SYS_ADMIN));
         let missing = NEEDED.iter().filter(lacks).map(|c| c.name).collect();
-        Self { held, missing }
+        let needed = NEEDED.map(|capability| Need { capability, held: has(capability.number) }).to_vec();
+        Self { held, needed, missing }
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = if self.held { "held" } else { "not held" };
+        write!(f, "{} ({held}): {}", self.capability.name, self.capability.purpose)
     }
 }
 

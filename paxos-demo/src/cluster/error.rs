@@ -6,6 +6,7 @@ use electrode::fabric::FabricError;
 
 use crate::cli::BackendChoice;
 use crate::config::ConfigError;
+use crate::privileges::PrivilegeError;
 
 /// Why a group does not run.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,9 @@ pub enum ClusterError {
         /// What the system said.
         source: io::Error,
     },
+    /// The replicas cannot run as the user that they should.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
     /// The configuration cannot be written, or is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
