@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use paxos_demo::config::{ClusterConfig, ConfigError, Durability};
+use paxos_demo::config::{
+    ClusterConfig, ConfigError, Durability, LOG_BYTES_MAX, PAYLOAD_BYTES_MAX_DEFAULT, PAYLOAD_BYTES_MAX_IPV6,
+    PAYLOAD_BYTES_MIN,
+};
 
 use super::Target;
 use crate::memory::bounded;
@@ -41,7 +44,32 @@ fn seeds() -> Vec<Vec<u8>> {
     let disk =
         ClusterConfig { durability: Durability::Disk, log_slots: 1024, quorum_window: 512, ..ipv4.clone() };
     let mut seeds: Vec<Vec<u8>> = [&ipv4, &ipv6, &disk].map(|config| config.to_toml().into_bytes()).into();
-    seeds.push(b"group = 1\n[[replicas]]\nindex = 0\naddress = \"127.0.0.1:1\"\n".to_vec());
+    // Files of a few lines, each beside a limit, on either side of it.
+    let lines = [
+        "",
+        "log_slots = 1024\nquorum_window = 1024\n",
+        "log_slots = 1024\nquorum_window = 2048\n",
+        "log_slots = 32768\npayload_bytes_max = 1101\n",
+        "log_slots = 16\npayload_bytes_max = 1392\n",
+        "payload_bytes_max = 1393\n",
+        "payload_bytes_max = 1099\n",
+        "quorum_window = 262144\nlog_slots = 262144\n",
+        "durability = \"process\"\n",
+        "key_file = \"k\"\n",
+        "log_slot = 16\n",
+        "[timeouts]\nresend_timeout_ms = 600000\nclient_retry_ms = 0\n",
+        "[timeouts]\nheartbeat_interval_ms = 300\nleader_timeout_ms = 301\n",
+        "[offloads]\nfast_ack = false\n",
+    ];
+    let addresses =
+        ["127.0.0.1:1", "127.0.0.1:0", "[::1%2]:65535", "[ff02::1]:7100", "0.0.0.0:7100", "host:7100"];
+    let replica =
+        |index: usize, address: &str| format!("[[replicas]]\nindex = {index}\naddress = \"{address}\"\n");
+    let file = |lines: &str, replicas: &str| format!("group = 1\n{lines}{replicas}").into_bytes();
+    seeds.extend(lines.map(|lines| file(lines, &replica(0, addresses[0]))));
+    seeds.extend(addresses.map(|address| file("", &replica(0, address))));
+    let pairs = [(0, "10.0.0.1:1"), (1, "10.0.0.1:1"), (1, "[::1]:1"), (1, "10.0.0.2:1"), (2, "10.0.0.2:1")];
+    seeds.extend(pairs.map(|(index, other)| file("", &(replica(0, pairs[0].1) + &replica(index, other)))));
     seeds
 }
 
@@ -70,6 +98,15 @@ fn check(config: &ClusterConfig) {
     assert_eq!(addresses.len(), config.replicas.len(), "no address twice");
     assert!(config.log_slots.is_power_of_two() && config.quorum_window.is_power_of_two());
     assert!(config.quorum_window <= config.log_slots);
+    let payload_bytes = config.payload_bytes_max;
+    let room = if config.is_ipv6() { PAYLOAD_BYTES_MAX_IPV6 } else { PAYLOAD_BYTES_MAX_DEFAULT };
+    assert!((PAYLOAD_BYTES_MIN..=room).contains(&payload_bytes));
+    assert!(
+        u64::from(config.log_slots) * u64::from(payload_bytes) <= LOG_BYTES_MAX,
+        "locked memory is bounded"
+    );
+    assert!(config.replicas.iter().all(|replica| replica.port() != 0 && !replica.ip().is_multicast()));
+    assert!((1..=600_000).contains(&config.timeouts.leader_timeout_ms));
     assert_ne!(config.durability, Durability::Process);
     assert_ne!(config.config_hash(), 0);
 
