@@ -72,7 +72,7 @@ fn variants() -> Vec<elec_params> {
         ..Default::default()
     };
     let mut all = Vec::new();
-    for bits in 0u8..16 {
+    for bits in 0u8..32 {
         let flag = |bit: u8| bits >> bit & 1;
         for members in [2, 32] {
             all.push(elec_params {
@@ -81,6 +81,7 @@ fn variants() -> Vec<elec_params> {
                 log_only: flag(1),
                 lease_required: flag(2),
                 xdp_generic: flag(3),
+                authenticated: flag(4),
                 ..base
             });
         }

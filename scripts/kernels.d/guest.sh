@@ -51,7 +51,7 @@ run() {
 }
 
 if [ "$backend" = ebpf ]; then
-    export ELECTRODE_REQUIRE_EBPF=1 ELECTRODE_DIFFERENTIAL_PACKETS=20000
+    export ELECTRODE_DIFFERENTIAL_PACKETS=20000
     run verifier
     run fixtures
     run offloads

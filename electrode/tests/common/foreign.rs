@@ -149,8 +149,11 @@ pub(super) fn program_id(program: &OwnedFd) -> u32 {
     info.id
 }
 
-/// Ids of the programs on a TC hook of `eth0`, in the order in which they run.
+/// Ids of the programs on a TC hook of `eth0`, in the order in which they run; none where there is no tcx.
 pub fn tcx_programs(namespace: &NetNs, place: Place) -> Vec<u32> {
+    if !super::tcx() {
+        return Vec::new();
+    }
     let kind =
         if place == Place::TcxEgress { libbpf_sys::BPF_TCX_EGRESS } else { libbpf_sys::BPF_TCX_INGRESS };
     let query = || {

@@ -60,6 +60,7 @@ fn kernel(flags: u8) -> Kernel {
         offload_quorum: true,
         log_only: flags & LOG_ONLY != 0,
         lease_required: false,
+        authenticated: false,
         partial_checksums: false,
         busy_tries: BUSY_TRIES,
         swap_tries: SWAP_TRIES,
