@@ -9,12 +9,18 @@
 #include "reply.h"
 #include "words.h"
 
-/* U9 and F10: what every valid packet of the view's leader tells, whatever becomes of it. */
-static __always_inline void elec_note_leader(struct elec_control *c, __u64 gate, __u64 commit)
+/*
+ * U9 and F10: what every valid packet of the view's leader tells, whatever becomes of it. A sign of life is only
+ * what nobody can have kept: a Prepare beyond all ops that were heard of, a Commit that counts higher than all
+ * before it. Otherwise whoever sends old packets again keeps the view of a dead leader alive.
+ */
+static __always_inline void elec_note_leader(struct elec_control *c, __u64 gate, struct elec_hdr *h)
 {
-	__u64 epoch = elec_epoch_of(gate);
+	__u64 epoch = elec_epoch_of(gate), commit = h->commit;
+	bool counts = h->kind == ELEC_KIND_COMMIT;
 
-	c->last_leader_ns = elec_now(c);
+	if (elec_raise(counts ? &c->heard_count : &c->heard_op, epoch, counts ? h->round_tag : h->last) == 1)
+		c->last_leader_ns = elec_now(c);
 	/* An opening of another epoch meanwhile must not see this one's commit come back. */
 	if (elec_epoch_of(elec_load(&c->gate)) != epoch)
 		return;

@@ -150,6 +150,8 @@ static __always_inline int elec_parse(void *ctx, bool xdp, __u32 bytes, struct e
 	if (h->kind != ELEC_KIND_PREPARE && h->kind != ELEC_KIND_MESSAGE &&
 	    (h->payload_bytes || h->last >> ELEC_OP_BITS || h->commit >> ELEC_OP_BITS))
 		return ELEC_PASS_MALFORMED;
+	if (h->kind == ELEC_KIND_COMMIT && h->round_tag >> ELEC_OP_BITS)
+		return ELEC_PASS_MALFORMED;
 	if (h->group != elec_params.group || h->config_hash != elec_params.config_hash)
 		return ELEC_PASS_CONFIG;
 	return -1;

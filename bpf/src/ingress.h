@@ -85,7 +85,7 @@ static __always_inline int elec_judge(void *ctx, bool xdp, struct elec_frame *f)
 
 	if (vote)
 		return elec_vote(f, c, gate);
-	elec_note_leader(c, gate, h->commit);
+	elec_note_leader(c, gate, h);
 	if (h->kind == ELEC_KIND_COMMIT)
 		return ELEC_DROP_COMMIT;
 	return elec_prepare(ctx, xdp, f, c, gate);

@@ -96,7 +96,7 @@ pub struct Header {
     pub last: U64,
     /// Highest committed op that the sender knows.
     pub commit: U64,
-    /// Chosen by the caller for the round, echoed in the ack.
+    /// Prepare: chosen by the caller for the round, echoed in the ack. Commit, Message: the sender's count (U9).
     pub round_tag: U64,
     /// Life of the sender.
     pub incarnation: U32,

@@ -210,6 +210,24 @@ pub fn merge_max(word: u64, epoch: Epoch, op: OpNumber) -> Option<u64> {
     (merged > word).then_some(merged)
 }
 
+/// U9: which word a packet of the leader can raise, and to what: a Commit counts, a Prepare brings ops. One that
+/// raises it is a sign of life; others anybody can have kept.
+pub fn news(header: &Header) -> News {
+    match header.kind() {
+        Some(Kind::Commit) => News::Count(header.round_tag.get()),
+        _ => News::Op(header.last()),
+    }
+}
+
+/// U9: what a packet of the leader may say for the first time.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// An op that it has prepared.
+    Op(OpNumber),
+    /// The count of its Commits.
+    Count(u64),
+}
+
 /// F10: what user space may apply: the commit number seen in this opening, as far as it was drained.
 pub fn commit_to_apply(commit_word: u64, epoch: Epoch, drained: OpNumber) -> OpNumber {
     words::op_in_epoch(commit_word, epoch).min(drained)

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "ebpf")]
 pub use crate::backend::ebpf::test_run::{Bytecode, TestHook, TestRunError, outcome};
-pub use crate::backend::{FastPath, Logged, Opening, RoundSlot, Wake};
+pub use crate::backend::{FastPath, Heard, Logged, Opening, RoundSlot, Wake};
 pub use crate::clock::Clock;
 pub use crate::endpoint::Plants as EndpointPlants;
 pub use crate::net::socket::Transport;

@@ -7,6 +7,9 @@
 //! | Commit | 0, 0 | highest committed op known | whom it is for | none |
 //! | Message | 0, 0 | 0 | whom it is for; 0: no member | the application's |
 //!
+//! In a Commit and in a Message of a member, `round_tag` counts what the sender has sent of these: an old one is
+//! told from news by it (U9).
+//!
 //! Ops that the fast path packs into tagged words must fit 48 bits, or a forged op would come out of
 //! the word as another one; [`parse`] refuses them.
 
@@ -89,7 +92,8 @@ impl Origin {
         }
     }
 
-    /// A Commit: the commit number of a leader that has nothing to prepare (F10).
+    /// A Commit: the commit number of a leader that has nothing to prepare (F10). Its count, in `round_tag`, is the
+    /// endpoint's business.
     pub fn commit(&self, view: View, leader_epoch: Epoch, commit: OpNumber, targets: ReplicaSet) -> Header {
         Header {
             view: view.0.into(),
@@ -268,7 +272,9 @@ pub fn check(header: &Header, payload_bytes: usize) -> Result<Kind, WireError> {
     } else if payload_bytes != 0 {
         return Err(WireError::UnexpectedPayload(kind));
     }
-    for op in [header.last(), header.commit()] {
+    // What a Commit counts is kept in a tagged word too (U9).
+    let count = if kind == Kind::Commit { header.round_tag.get() } else { 0 };
+    for op in [header.last(), header.commit(), OpNumber(count)] {
         if op.0 >> abi::OP_BITS != 0 {
             return Err(WireError::OpTooLarge(op));
         }

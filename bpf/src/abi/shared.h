@@ -90,9 +90,11 @@ struct elec_control {
 	__u64 pad2[5];
 	/* line 3: stored by the kernel programs */
 	__u64 commit; /* tagged {epoch, op}: highest commit number seen (F10) */
-	__u64 last_leader_ns; /* last valid packet of the view's leader (U9) */
+	__u64 last_leader_ns; /* last packet of the view's leader that says something new (U9) */
 	__u64 carriers; /* carriers that met the broadcast program: others were lost on the way to it */
-	__u64 pad3[5];
+	__u64 heard_op; /* tagged {epoch, op}: highest op that the leader has prepared (U9) */
+	__u64 heard_count; /* tagged {epoch, count}: highest count of its Commits (U9) */
+	__u64 pad3[3];
 	/* per peer */
 	__u64 acked[ELEC_MEMBERS_MAX]; /* tagged {epoch, op}: cumulative maximum (L2) */
 	__u64 incarnation[ELEC_MEMBERS_MAX]; /* whose acks count; zero: nobody's */

@@ -47,7 +47,11 @@ struct elec_hdr {
 	__u64 first;
 	__u64 last;
 	__u64 commit; /* highest committed op that the sender knows */
-	__u64 round_tag; /* chosen by the caller, echoed in the ack */
+	/*
+	 * Prepare: chosen by the caller, echoed in the ack. Commit and Message: the sender's count of these, by which
+	 * an old one is told from news (U9).
+	 */
+	__u64 round_tag;
 	__u32 incarnation; /* life of the sender */
 	__u16 leader_epoch; /* gate epoch of the leader, echoed in the ack */
 	__u16 payload_bytes;

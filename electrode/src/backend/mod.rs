@@ -35,6 +35,17 @@ pub struct Opening {
     pub tail: OpNumber,
     /// Anything but the tail differs from the opening before: configuration and rounds are written anew.
     pub fresh: bool,
+    /// What has been heard of the leader.
+    pub heard: Heard,
+}
+
+/// U9: how far the leader of a view has been heard: what is not beyond it is no sign of life.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Highest op that it has prepared.
+    pub op: OpNumber,
+    /// Highest count of its Commits.
+    pub count: u64,
 }
 
 /// A batch that the kernel logged.
@@ -127,8 +138,15 @@ pub trait FastPath: Send {
     /// F10: highest commit number that the kernel saw in `epoch`.
     fn commit_seen(&self, epoch: Epoch) -> OpNumber;
 
-    /// U9: CLOCK_MONOTONIC nanoseconds of the leader's last packet that the kernel absorbed, 0 if none.
+    /// U9: CLOCK_MONOTONIC nanoseconds of the leader's last packet that the kernel saw and that said something
+    /// new, 0 if none.
     fn last_leader_ns(&self) -> u64;
+
+    /// U9: how far the kernel has heard the leader in `epoch`.
+    fn heard(&self, epoch: Epoch) -> Heard;
+
+    /// U9: the leader lives another life, which counts its Commits anew.
+    fn forget_count(&mut self, epoch: Epoch);
 
     /// D4: CLOCK_MONOTONIC nanoseconds from when on programs of an earlier process can no longer acknowledge.
     fn earlier_life_ends_ns(&self) -> u64 {

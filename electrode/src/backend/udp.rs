@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 
-use super::{FastPath, Logged, Opening, RoundSlot, Wake};
+use super::{FastPath, Heard, Logged, Opening, RoundSlot, Wake};
 use crate::abi::Verdict;
 use crate::auth::Keys;
 use crate::error::Result;
@@ -72,6 +72,12 @@ impl FastPath for Udp {
     fn last_leader_ns(&self) -> u64 {
         0
     }
+
+    fn heard(&self, _: Epoch) -> Heard {
+        Heard::default()
+    }
+
+    fn forget_count(&mut self, _: Epoch) {}
 
     fn expect_incarnation(&mut self, _: ReplicaId, _: u32) {}
 

@@ -28,7 +28,7 @@ impl Gate<'_> {
         let endpoint = &mut *self.0;
         endpoint.path.freeze()?;
         endpoint.drain(f);
-        endpoint.keep_commit();
+        endpoint.keep_words();
         endpoint.state = GateState::Frozen;
         Ok(endpoint.follower.held)
     }
@@ -54,6 +54,9 @@ impl Gate<'_> {
         if leader.index() >= endpoint.config.members.len() {
             return Err(Error::Config(format!("leader {leader} is no member")));
         }
+        // U9: an opening in the same view makes nothing new of what was heard in it before.
+        let same_view = endpoint.epoch != Epoch(0) && (endpoint.view, endpoint.leader_id) == (view, leader);
+        endpoint.hearing.open(same_view, last_op);
         (endpoint.state, endpoint.view, endpoint.leader_id) = (state, view, leader);
         endpoint.leader.restart(endpoint.next_epoch());
         endpoint.follower.restart(last_op);
@@ -70,7 +73,7 @@ impl Endpoint {
     /// A new opening at the op that is held. `fresh`: as something else than before.
     pub(super) fn reopen(&mut self, fresh: bool) -> Result<()> {
         if !fresh {
-            self.keep_commit();
+            self.keep_words();
         }
         self.epoch = self.next_epoch();
         self.path.open(&Opening {
@@ -80,6 +83,7 @@ impl Endpoint {
             leader: self.leader_id,
             tail: self.follower.held,
             fresh,
+            heard: self.hearing.leader(),
         })?;
         self.tell_durable();
         Ok(())
@@ -97,8 +101,9 @@ impl Endpoint {
         }
     }
 
-    /// F10: the commit number that the kernel saw is tagged with the epoch and would end with it.
-    fn keep_commit(&mut self) {
+    /// F10, U9: what the kernel has heard is tagged with the epoch and would end with it.
+    fn keep_words(&mut self) {
         self.follower.commit = self.follower.commit.max(self.path.commit_seen(self.epoch));
+        self.hearing.keep(self.path.heard(self.epoch));
     }
 }

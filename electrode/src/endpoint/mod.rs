@@ -7,6 +7,7 @@
 mod carriers;
 mod follower;
 mod gate;
+mod hearing;
 mod leader;
 mod open;
 mod receive;
@@ -25,6 +26,7 @@ pub use self::wait::Patience;
 
 use self::carriers::Carriers;
 use self::follower::{Follower, LastBatch};
+use self::hearing::Hearing;
 use self::leader::Leader;
 use self::send::Burst;
 use crate::auth::Keys;
@@ -93,6 +95,9 @@ pub enum Event<'a> {
         sender: Option<ReplicaId>,
         /// Life of the sender.
         incarnation: u32,
+        /// A member in the life that is expected says this for the first time (U9): it is not an old message that
+        /// somebody sends again, nor one that was overtaken.
+        fresh: bool,
         /// The message.
         payload: &'a [u8],
     },
@@ -149,6 +154,9 @@ pub struct Endpoint {
     last_batch: LastBatch,
     incarnations: [u32; crate::abi::MEMBERS_MAX],
     commit_told: OpNumber,
+    /// Commits and messages sent, in this life (U9).
+    sent: u64,
+    hearing: Hearing,
     /// Events of the last poll.
     last_events: usize,
     last_leader_ns: u64,
@@ -200,8 +208,16 @@ impl Endpoint {
 
     /// Acks of this life of a peer count; zero: none do (L2).
     pub fn expect_incarnation(&mut self, peer: ReplicaId, incarnation: u32) {
-        self.incarnations[peer.index()] = incarnation;
+        let before = std::mem::replace(&mut self.incarnations[peer.index()], incarnation);
         self.path.expect_incarnation(peer, incarnation);
+        if before != incarnation {
+            // It counts from 1 again.
+            let leads = peer == self.leader_id;
+            self.hearing.introduce(peer, leads);
+            if leads && self.state == GateState::Follow {
+                self.path.forget_count(self.epoch);
+            }
+        }
     }
 
     /// Highest op that `peer` has acknowledged in this opening.
@@ -281,7 +297,9 @@ impl Endpoint {
         }
     }
 
-    /// U9: CLOCK_MONOTONIC nanoseconds of the last valid packet of the leader, whoever absorbed it.
+    /// U9: CLOCK_MONOTONIC nanoseconds of the last valid packet of the leader that said something new, whoever
+    /// absorbed it: ops beyond all that it had prepared, or one Commit more. Packets that somebody sends again do
+    /// not count.
     pub fn last_leader_ns(&self) -> u64 {
         self.last_leader_ns.max(self.path.last_leader_ns())
     }

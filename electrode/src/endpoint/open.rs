@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::{Carriers, Endpoint, Follower, LastBatch, Leader, Plants};
+use super::{Carriers, Endpoint, Follower, Hearing, LastBatch, Leader, Plants};
 use crate::backend::FastPath;
 use crate::backend::udp::{Udp, multicast_group};
 use crate::clock::Clock;
@@ -113,6 +113,8 @@ impl Endpoint {
             last_batch: LastBatch::default(),
             incarnations,
             commit_told: OpNumber(0),
+            sent: 0,
+            hearing: Hearing::default(),
             last_events: 0,
             last_leader_ns: 0,
             stats: Stats::default(),

@@ -99,7 +99,12 @@ impl Endpoint {
         }
         if kind == Kind::Message {
             let sender = header.sender().filter(|sender| self.lives_at(*sender, from));
-            f(Event::Message { from, sender, incarnation: header.incarnation.get(), payload });
+            let incarnation = header.incarnation.get();
+            let fresh = sender.is_some_and(|sender| {
+                rules::incarnation_counts(self.incarnations[sender.index()], incarnation)
+                    && self.hearing.is_new_message(sender, header.round_tag.get())
+            });
+            f(Event::Message { from, sender, incarnation, fresh, payload });
             return Ok(());
         }
         if let Err(verdict) = self.admit(kind, header, from, f) {
@@ -158,7 +163,10 @@ impl Endpoint {
         } else {
             rules::admit_leader(self.leader_id, members, expected, header, from)?;
             self.follower.commit = self.follower.commit.max(header.commit());
-            self.last_leader_ns = self.clock.now_ns();
+            self.hearing.keep(self.path.heard(self.epoch));
+            if self.hearing.is_new_of_leader(header) {
+                self.last_leader_ns = self.clock.now_ns();
+            }
         }
         Ok(())
     }

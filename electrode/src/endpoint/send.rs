@@ -114,8 +114,15 @@ impl Endpoint {
             return Err(Error::Role { what: "a Commit", needs: "lead", is: role_name(self.state) });
         }
         let header = self.origin.commit(self.view, self.epoch, commit, targets);
+        let header = self.counted(header);
         self.queue_to(header, &[], targets);
         Ok(())
+    }
+
+    /// U9: Commits and messages are counted, so that whoever gets an old one again can tell.
+    fn counted(&mut self, header: Header) -> Header {
+        self.sent += 1;
+        Header { round_tag: self.sent.into(), ..header }
     }
 
     /// Sends the application's own message to an address, a member's or anybody's.
@@ -124,6 +131,7 @@ impl Endpoint {
         let targets = (0..).map(ReplicaId).zip(&self.config.members);
         let targets = targets.filter(|(_, home)| same_address(**home, to)).map(|(id, _)| id).collect();
         let header = self.origin.message(self.view, targets, payload.len() as u16);
+        let header = self.counted(header);
         let staged = self.socket.stage(&[header.as_bytes(), payload]);
         self.socket.queue(&staged, to);
         Ok(())
@@ -141,6 +149,7 @@ impl Endpoint {
     pub fn broadcast_message(&mut self, targets: ReplicaSet, payload: &[u8]) -> Result<()> {
         self.check_message(payload)?;
         let header = self.origin.message(self.view, targets, payload.len() as u16);
+        let header = self.counted(header);
         self.queue_to(header, payload, targets);
         Ok(())
     }

@@ -15,7 +15,7 @@
 //!     not even summed (`PassTooLarge`)
 //! 11. with keys: meant for us, made with a key that is accepted, and the tag right (F4; `DropTarget`, `DropKey`,
 //!     `DropTag`)
-//! 12. the leader was heard (U9), its commit number merged (F10; a Commit ends with `DropCommit`)
+//! 12. if it says something new, the leader was heard (U9); its commit number merged (F10; a Commit ends with `DropCommit`)
 //!
 //! then [`super::append`] or [`super::vote`].
 
@@ -25,7 +25,7 @@ use super::frame::{self, Checksum, Datagram};
 use super::{Action, Kernel, Outcome, append, swap, vote};
 use crate::abi::{self, Header, Kind, Verdict};
 use crate::auth::{Key, tag};
-use crate::rules;
+use crate::rules::{self, News};
 use crate::types::{OpNumber, ReplicaId, View};
 use crate::wire;
 use crate::words::GateWord;
@@ -53,6 +53,11 @@ pub(super) enum At {
     AdmitVoter,
     /// With keys only.
     CheckTag,
+    LoadHeard,
+    SwapHeard {
+        expected: u64,
+        tries: u32,
+    },
     StoreLastLeader,
     RecheckGate,
     LoadCommit,
@@ -110,7 +115,10 @@ impl Run {
     /// Whether the next step changes shared memory: where a scheduler that looks for trouble stops a program.
     pub fn is_about_to_write(&self) -> bool {
         match &self.at {
-            At::StoreLastLeader | At::SwapCommit { .. } | At::RingCommitBell { .. } => true,
+            At::SwapHeard { .. }
+            | At::StoreLastLeader
+            | At::SwapCommit { .. }
+            | At::RingCommitBell { .. } => true,
             At::Append(at) => at.writes(),
             At::Vote(at) => at.writes(),
             _ => false,
@@ -162,6 +170,15 @@ impl Run {
             At::CheckTag => {
                 self.check_tag(kernel)?;
                 self.admitted()
+            }
+            At::LoadHeard => Ok(self.merge_heard(*self.heard(kernel), kernel.params.swap_tries)),
+            At::SwapHeard { expected, tries } => {
+                let merged = rules::merge_max(expected, self.gate.epoch, self.news());
+                let merged = merged.expect("only a greater word is swapped in");
+                Ok(match swap(self.heard(kernel), expected, merged) {
+                    Ok(()) => At::StoreLastLeader,
+                    Err(found) => self.merge_heard(found, tries),
+                })
             }
             At::StoreLastLeader => {
                 kernel.control.last_leader_ns = kernel.control.virtual_now_ns;
@@ -251,7 +268,7 @@ impl Run {
                 rules::admit_leader_epoch(self.gate.epoch, self.header().leader_epoch())?;
                 Ok(At::Vote(vote::At::LoadVote))
             }
-            Kind::Prepare | Kind::Commit => Ok(At::StoreLastLeader),
+            Kind::Prepare | Kind::Commit => Ok(At::LoadHeard),
         }
     }
 
@@ -292,6 +309,30 @@ impl Run {
             return Err(Verdict::PassTooLarge);
         }
         if self.datagram().checksum_is_right(&self.frame) { Ok(()) } else { Err(Verdict::DropChecksum) }
+    }
+
+    /// U9: the word that this packet may raise.
+    fn heard<'k>(&self, kernel: &'k mut Kernel) -> &'k mut u64 {
+        match rules::news(self.header()) {
+            News::Op(_) => &mut kernel.control.heard_op,
+            News::Count(_) => &mut kernel.control.heard_count,
+        }
+    }
+
+    /// U9: what it may raise it to.
+    fn news(&self) -> OpNumber {
+        match rules::news(self.header()) {
+            News::Op(op) => op,
+            News::Count(count) => OpNumber(count),
+        }
+    }
+
+    /// U9. Whoever loses the swap too often has been outdone by news.
+    fn merge_heard(&self, found: u64, tries: u32) -> At {
+        match rules::merge_max(found, self.gate.epoch, self.news()) {
+            Some(_) if tries > 0 => At::SwapHeard { expected: found, tries: tries - 1 },
+            _ => At::RecheckGate,
+        }
     }
 
     /// F10. A merge that is lost too often is left out: the next packet brings the number again. Whoever

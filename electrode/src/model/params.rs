@@ -83,8 +83,12 @@ pub struct Control {
     pub ring_on_quorum: u64,
     /// Tagged: highest commit number seen (F10).
     pub commit: u64,
-    /// Last valid packet of the view's leader (U9).
+    /// Last packet of the view's leader that said something new (U9).
     pub last_leader_ns: u64,
+    /// Tagged: highest op that it has prepared (U9).
+    pub heard_op: u64,
+    /// Tagged: highest count of its Commits (U9).
+    pub heard_count: u64,
     /// Tagged, a peer: cumulative maximum (L2).
     pub acked: [u64; abi::MEMBERS_MAX],
     /// A peer's life whose acks count; zero: nobody's.

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use electrode::abi::{Header, Kind};
+use electrode::auth::{self, Keys};
 use electrode::fabric::{Fabric, Host};
 use electrode::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
 use electrode::wire::{self, Batch, Origin};
@@ -53,12 +54,14 @@ pub struct Prepare {
     pub tag: u64,
     pub leader_epoch: u16,
     pub payload: Vec<u8>,
+    pub targets: ReplicaSet,
 }
 
 impl Prepare {
     /// One op with a payload that tells it from every other.
     pub fn op(op: u64) -> Self {
-        Self { view: 0, first: op, last: op, commit: 0, tag: 0, leader_epoch: 1, payload: payload_of(op) }
+        let (payload, targets) = (payload_of(op), ReplicaSet::from_mask(u32::MAX));
+        Self { view: 0, first: op, last: op, commit: 0, tag: 0, leader_epoch: 1, payload, targets }
     }
 }
 
@@ -71,6 +74,8 @@ pub fn payload_of(op: u64) -> Vec<u8> {
 pub struct Actor {
     pub socket: UdpSocket,
     pub origin: Origin,
+    /// What its datagrams are tagged with, if the group has keys.
+    pub keys: Option<Keys>,
 }
 
 impl Actor {
@@ -82,7 +87,7 @@ impl Actor {
     /// Claims to be member `i`, wherever the socket is.
     pub fn at(socket: UdpSocket, i: usize) -> Self {
         let sender = Some(ReplicaId(i as u8));
-        Self { socket, origin: Origin { group: 1, config_hash: 0, sender, incarnation: 1 } }
+        Self { socket, origin: Origin { group: 1, config_hash: 0, sender, incarnation: 1 }, keys: None }
     }
 
     /// The datagram of a Prepare.
@@ -95,8 +100,22 @@ impl Actor {
             leader_epoch: Epoch(p.leader_epoch),
         };
         let bytes = p.payload.len() as u16;
-        let header = self.origin.prepare(&batch, OpNumber(p.commit), ReplicaSet::EMPTY, bytes);
-        [header.as_bytes(), &p.payload].concat()
+        let header = self.origin.prepare(&batch, OpNumber(p.commit), p.targets, bytes);
+        self.sealed([header.as_bytes(), &p.payload].concat())
+    }
+
+    /// In a group with keys.
+    pub fn with_keys(mut self, keys: &Keys) -> Self {
+        self.origin.config_hash = auth::config_hash(self.origin.config_hash, true);
+        self.keys = Some(keys.clone());
+        self
+    }
+
+    fn sealed(&self, mut datagram: Vec<u8>) -> Vec<u8> {
+        if let Some(keys) = &self.keys {
+            keys.seal(&mut datagram);
+        }
+        datagram
     }
 
     pub fn prepare(&self, to: SocketAddr, p: &Prepare) {
@@ -108,13 +127,32 @@ impl Actor {
         ops.into_iter().for_each(|op| self.prepare(to, &Prepare::op(op)));
     }
 
-    /// Acknowledges `last` to the leader whose Prepare would have been `p`.
-    pub fn ack(&self, to: SocketAddr, p: &Prepare, last: u64) {
+    /// The datagram that acknowledges `last` to the leader whose Prepare would have been `p`.
+    pub fn ack_datagram(&self, p: &Prepare, last: u64) -> Vec<u8> {
         let datagram = self.datagram(p);
         let (header, _) = wire::parse(&datagram).unwrap();
         let me = self.origin.sender.unwrap();
         let ack = wire::prepare_ok(header, me, self.origin.incarnation, OpNumber(last));
-        self.socket.send_to(ack.as_bytes(), to).unwrap();
+        self.sealed(ack.as_bytes().to_vec())
+    }
+
+    /// Sends that.
+    pub fn ack(&self, to: SocketAddr, p: &Prepare, last: u64) {
+        self.socket.send_to(&self.ack_datagram(p, last), to).unwrap();
+    }
+
+    /// The datagram of the `count`th Commit.
+    pub fn commit_datagram(&self, commit: u64, count: u64) -> Vec<u8> {
+        let all = ReplicaSet::from_mask(u32::MAX);
+        let header = self.origin.commit(View(0), Epoch(1), OpNumber(commit), all);
+        self.sealed(Header { round_tag: count.into(), ..header }.as_bytes().to_vec())
+    }
+
+    /// The datagram of a message to all members.
+    pub fn message_datagram(&self, payload: &[u8]) -> Vec<u8> {
+        let all = ReplicaSet::from_mask(u32::MAX);
+        let header = self.origin.message(View(0), all, payload.len() as u16);
+        self.sealed([header.as_bytes(), payload].concat())
     }
 
     /// The next acknowledgement; `None` if none comes in time.

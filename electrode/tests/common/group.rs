@@ -76,6 +76,9 @@ pub struct Seen {
     pub gaps: Vec<(u64, u64)>,
     pub messages: Vec<Vec<u8>>,
     pub misconfigured: usize,
+    /// Of these: one side has keys and the other has none.
+    pub keys_differ: usize,
+    pub newer_views: usize,
 }
 
 impl Seen {
@@ -93,7 +96,11 @@ impl Seen {
             Event::Quorum { last, .. } => self.quorums.push(last.0),
             Event::Gap { have, missing } => self.gaps.push((have.0, missing.0)),
             Event::Message { payload, .. } => self.messages.push(payload.to_vec()),
-            Event::Misconfigured { .. } => self.misconfigured += 1,
+            Event::Misconfigured { keys_differ, .. } => {
+                self.misconfigured += 1;
+                self.keys_differ += usize::from(*keys_differ);
+            }
+            Event::NewerView { .. } => self.newer_views += 1,
             _ => {}
         }
     }

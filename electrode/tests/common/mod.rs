@@ -3,6 +3,8 @@
 
 #[cfg(feature = "fabric")]
 pub mod actor;
+#[cfg(all(feature = "fabric", feature = "ebpf"))]
+pub mod attacker;
 #[cfg(feature = "fabric")]
 pub mod broadcaster;
 #[cfg(feature = "fabric")]
@@ -15,6 +17,8 @@ pub mod foreign;
 pub mod group;
 #[cfg(feature = "fabric")]
 pub mod hosts;
+#[cfg(all(feature = "fabric", feature = "ebpf"))]
+pub mod memory;
 #[cfg(feature = "fabric")]
 pub mod strangers;
 #[cfg(all(feature = "fabric", feature = "ebpf"))]

@@ -8,6 +8,7 @@ use electrode::types::OpNumber;
 
 use crate::codec;
 use crate::message::Packet;
+use crate::peer::PeerMessage;
 use crate::replica::{Action, Replica};
 
 /// Status requests answered between two polls; more are dropped, for anybody can ask.
@@ -52,12 +53,18 @@ impl Inbox {
             Event::Quorum { last, .. } => replica.on_quorum(now, last),
             Event::Gap { have, missing } => replica.on_gap(now, have, missing),
             Event::NewerView { view, .. } => replica.on_newer_view(now, view),
-            Event::Message { from, sender, incarnation, payload } => match Packet::parse(payload) {
+            Event::Message { from, sender, incarnation, fresh, payload } => match Packet::parse(payload) {
                 Ok(Packet::Request(request)) => replica.on_request(now, from, request),
                 Ok(Packet::Part(part)) => replica.on_part(now, from, part),
                 Ok(Packet::Have(have)) => replica.on_have(now, from, have),
                 Ok(Packet::Peer(bytes)) => {
                     if let (Some(sender), Ok(message)) = (sender, codec::decode(bytes)) {
+                        if fresh {
+                            replica.on_member_heard(now, sender, incarnation);
+                        } else if matches!(message, PeerMessage::Suspect { .. }) {
+                            // A voice that was heard before says nothing of now.
+                            return;
+                        }
                         replica.on_peer_message(now, sender, incarnation, message);
                     }
                 }

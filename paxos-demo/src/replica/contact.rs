@@ -23,11 +23,16 @@ impl Contact {
         Self { heard: vec![now; config.members], ask_at: now + config.step_down_ns / 2, asks_since: NEVER }
     }
 
-    /// Anything that a member sent in its current life.
+    /// Anything that a member sent in its current life, and had not sent before.
     pub fn hear(&mut self, now: u64, from: ReplicaId) {
         if let Some(at) = self.heard.get_mut(from.index()) {
             *at = now;
         }
+    }
+
+    /// When a member said something last that it had not said before.
+    pub fn heard_at(&self, from: ReplicaId) -> u64 {
+        self.heard.get(from.index()).copied().unwrap_or_default()
     }
 
     /// When a quorum was heard last, the leader itself among it.

@@ -54,7 +54,7 @@ impl Replica {
             self.counters.ignored += 1;
             return;
         }
-        self.note_help();
+        self.note_help(from);
         let oldest = self.log.first_op();
         if after.next() < oldest && after < self.log.last_op() {
             return self.outbox.send(from, PeerMessage::StateGone { view, oldest });
@@ -82,7 +82,7 @@ impl Replica {
             return;
         }
         self.donor.used_at = self.now;
-        self.note_help();
+        self.note_help(from);
         let oldest = self.log.first_op();
         // What follows the snapshot must still be in the log.
         let useful = self.donor.snapshot.as_ref().filter(|(have, _)| have.next() >= oldest);
@@ -106,9 +106,9 @@ impl Replica {
     }
 
     /// A leader whose quorum depends on one that misses much does not step down while that one gets it.
-    fn note_help(&mut self) {
+    fn note_help(&mut self, member: ReplicaId) {
         if let Role::Leader(leader) = &mut self.role {
-            leader.helped_at = self.now;
+            leader.helped(member);
         }
     }
 

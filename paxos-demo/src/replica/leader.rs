@@ -89,6 +89,12 @@ impl Leader {
         told.min(self.housekeeping_at).min(self.resender.deadline())
     }
 
+    /// A member is given what it misses. Its question may be an old one that somebody sends again: what counts is
+    /// when it was really heard.
+    pub(super) fn helped(&mut self, member: ReplicaId) {
+        self.helped_at = self.helped_at.max(self.contact.heard_at(member));
+    }
+
     /// The packet that leaves now tells the followers what is committed.
     fn told(&mut self, now: u64, config: &ReplicaConfig) {
         self.notice_at = NEVER;
@@ -352,7 +358,7 @@ impl Replica {
             self.counters.ignored += 1;
             return;
         }
-        leader.helped_at = self.now;
+        leader.helped(from);
         let oldest = self.log.first_op();
         if have.next() < oldest {
             return self.outbox.send(from, PeerMessage::StateGone { view, oldest });

@@ -179,6 +179,17 @@ impl Replica {
         }
     }
 
+    /// A member said something that it had not said before: it can be heard now. An old message that arrives once
+    /// more, or late, is none of that.
+    pub fn on_member_heard(&mut self, now: u64, from: ReplicaId, incarnation: u32) {
+        self.advance(now);
+        if let Role::Leader(leader) = &mut self.role
+            && self.formation.incarnation(from) == Some(incarnation)
+        {
+            leader.contact.hear(self.now, from);
+        }
+    }
+
     /// A message of another member arrived; `from` and `incarnation` are those of the packet's header.
     pub fn on_peer_message(&mut self, now: u64, from: ReplicaId, incarnation: u32, message: PeerMessage) {
         self.advance(now);
@@ -186,11 +197,6 @@ impl Replica {
         if stranger || matches!(self.role, Role::Stopped) || !message.is_plausible(self.view) {
             self.counters.ignored += 1;
             return;
-        }
-        if let Role::Leader(leader) = &mut self.role
-            && self.formation.incarnation(from) == Some(incarnation)
-        {
-            leader.contact.hear(self.now, from);
         }
         match message {
             PeerMessage::Hello { config_hash, born } => {

@@ -9,7 +9,7 @@ use electrode::Result;
 use electrode::abi::{BUSY_SHIFT, Verdict};
 use electrode::auth::Keys;
 use electrode::model::{Kernel, Slot};
-use electrode::simulation::{FastPath, Logged, Opening, RoundSlot, Wake};
+use electrode::simulation::{FastPath, Heard, Logged, Opening, RoundSlot, Wake};
 use electrode::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
 use electrode::words::{self, GateState, GateWord};
 
@@ -141,6 +141,8 @@ impl FastPath for SimKernel {
             kernel.control.released = opening.tail.0;
             kernel.control.commit = 0;
             kernel.control.durable = 0;
+            kernel.control.heard_op = words::tagged(opening.epoch, opening.heard.op);
+            kernel.control.heard_count = words::tagged(opening.epoch, OpNumber(opening.heard.count));
         });
         if opening.fresh {
             self.write_config(opening.view, opening.leader);
@@ -222,6 +224,17 @@ impl FastPath for SimKernel {
 
     fn last_leader_ns(&self) -> u64 {
         self.peek(|kernel| kernel.control.last_leader_ns)
+    }
+
+    fn heard(&self, epoch: Epoch) -> Heard {
+        let (op, count) = self.peek(|kernel| (kernel.control.heard_op, kernel.control.heard_count));
+        Heard { op: words::op_in_epoch(op, epoch), count: words::op_in_epoch(count, epoch).0 }
+    }
+
+    fn forget_count(&mut self, epoch: Epoch) {
+        self.at("forgetting a count", |kernel| {
+            kernel.control.heard_count = words::tagged(epoch, OpNumber(0));
+        });
     }
 
     fn expect_incarnation(&mut self, peer: ReplicaId, incarnation: u32) {

@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use electrode::Result;
 use electrode::abi::Verdict;
 use electrode::auth::Keys;
-use electrode::simulation::{FastPath, Logged, Opening, RoundSlot, Wake};
+use electrode::simulation::{FastPath, Heard, Logged, Opening, RoundSlot, Wake};
 use electrode::types::{Epoch, OpNumber, ReplicaId, ReplicaSet};
 
 use super::effect::effect;
@@ -110,6 +110,14 @@ impl FastPath for WatchedPath {
 
     fn commit_seen(&self, epoch: Epoch) -> OpNumber {
         self.inner.commit_seen(epoch)
+    }
+
+    fn heard(&self, epoch: Epoch) -> Heard {
+        self.inner.heard(epoch)
+    }
+
+    fn forget_count(&mut self, epoch: Epoch) {
+        self.call("forgetting the leader's count", |path| path.forget_count(epoch));
     }
 
     fn last_leader_ns(&self) -> u64 {

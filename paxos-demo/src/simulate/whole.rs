@@ -109,14 +109,18 @@ fn words(kernel: &Kernel) -> Vec<u64> {
         ring_on_quorum,
         commit,
         last_leader_ns,
+        heard_op,
+        heard_count,
         acked,
         incarnation,
     } = &kernel.control;
     let members = kernel.config.members.len();
     let [gate_words, bells] =
         [[*gate, *released, *durable, *lease_ns], [*ring_at_op, *ring_at_commit, *ring_on_quorum, *commit]];
-    let others = [*virtual_now_ns, *last_leader_ns, kernel.config.view, kernel.config.leader.into()];
-    [&gate_words[..], &bells, &others, &acked[..members], &incarnation[..members], &kernel.counters].concat()
+    let heard = [*virtual_now_ns, *last_leader_ns, *heard_op, *heard_count];
+    let others = [kernel.config.view, kernel.config.leader.into()];
+    [&gate_words[..], &bells, &heard, &others, &acked[..members], &incarnation[..members], &kernel.counters]
+        .concat()
 }
 
 /// All of it.

@@ -125,8 +125,12 @@ impl Control {
         ring_on_quorum;
         /// Tagged: highest commit number seen (F10).
         commit;
-        /// Time of the last valid packet of the leader (U9).
+        /// Time of the last packet of the leader that said something new (U9).
         last_leader_ns;
+        /// Tagged: highest op that it has prepared (U9).
+        heard_op;
+        /// Tagged: highest count of its Commits (U9).
+        heard_count;
         /// Carriers that met the broadcast program.
         carriers;
     }

@@ -10,7 +10,7 @@ pub(crate) mod test_run;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use electrode_bpf::types::{elec_config, elec_counters, elec_params, elec_round};
@@ -19,7 +19,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, RingBuffer, RingBufferBuilder};
 use self::grace::Grace;
 use self::memory::{Config, Control, KeySlots, Rounds, Slots};
 use self::object::{Maps, Object, address_bytes};
-use super::{FastPath, Logged, Opening, RoundSlot, Wake};
+use super::{FastPath, Heard, Logged, Opening, RoundSlot, Wake};
 use crate::abi::Verdict;
 use crate::attach::{self, Attached};
 use crate::auth::{Key, Keys};
@@ -312,6 +312,10 @@ impl FastPath for Ebpf {
         control.released().store(opening.tail.0, Ordering::Relaxed);
         control.commit().store(0, Ordering::Relaxed);
         control.durable().store(0, Ordering::Relaxed);
+        // Of this epoch already, so that no program of an older one brings its own back.
+        let Heard { op, count } = opening.heard;
+        control.heard_op().store(words::tagged(opening.epoch, op), Ordering::Relaxed);
+        control.heard_count().store(words::tagged(opening.epoch, OpNumber(count)), Ordering::Relaxed);
         if opening.fresh {
             self.write_config(opening.view, opening.leader);
             for peer in 0..self.members.len() {
@@ -385,6 +389,15 @@ impl FastPath for Ebpf {
 
     fn last_leader_ns(&self) -> u64 {
         self.control.last_leader_ns().load(Ordering::Relaxed)
+    }
+
+    fn heard(&self, epoch: Epoch) -> Heard {
+        let of_epoch = |word: &AtomicU64| words::op_in_epoch(word.load(Ordering::Acquire), epoch);
+        Heard { op: of_epoch(self.control.heard_op()), count: of_epoch(self.control.heard_count()).0 }
+    }
+
+    fn forget_count(&mut self, epoch: Epoch) {
+        self.control.heard_count().store(words::tagged(epoch, OpNumber(0)), Ordering::Release);
     }
 
     fn earlier_life_ends_ns(&self) -> u64 {

@@ -46,6 +46,7 @@ fn drain(replica: &mut Replica) -> Vec<Action> {
 }
 
 fn hello(replica: &mut Replica, now: u64, from: u8) {
+    replica.on_member_heard(now, id(from), life(from));
     replica.on_peer_message(
         now,
         id(from),

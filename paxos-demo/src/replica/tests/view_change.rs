@@ -4,6 +4,7 @@ use super::*;
 use crate::peer::{ViewStart, Vote};
 
 fn from(replica: &mut Replica, now: u64, peer: u8, message: PeerMessage) -> Vec<Action> {
+    replica.on_member_heard(now, id(peer), life(peer));
     replica.on_peer_message(now, id(peer), life(peer), message);
     drain(replica)
 }
@@ -278,6 +279,21 @@ fn an_idle_leader_that_hears_nobody_steps_down() {
     assert_eq!(asks(&mut replica, 800), (true, false), "a datagram may be lost");
     assert_eq!(asks(&mut replica, 900), (true, false));
     assert_eq!(asks(&mut replica, 1000), (true, true));
+}
+
+/// U9: what somebody kept and sends again is no sign of life, neither an answer nor a cry for help.
+#[test]
+fn old_messages_make_no_leader_believe_that_it_is_heard() {
+    let mut replica = leading(3);
+    ask(&mut replica, 0, 1, 1, &set("v"));
+    let answer = PeerMessage::Welcome { config_hash: HASH, incarnation: life(0), born: life(1) };
+    let question = PeerMessage::NeedPrepares { view: View(0), have: op(0), upto: op(1) };
+    for now in (0..1500).step_by(50) {
+        replica.on_peer_message(now * MS, id(1), life(1), answer.clone());
+        replica.on_peer_message(now * MS, id(1), life(1), question.clone());
+        replica.on_tick(now * MS);
+    }
+    assert!(drain(&mut replica).contains(&Action::Freeze));
 }
 
 /// Nobody could begin the next view, and the other may need what this one holds.

@@ -33,6 +33,8 @@ impl From<&elec_control> for Control {
             ring_on_quorum: raw.ring_on_quorum,
             commit: raw.commit,
             last_leader_ns: raw.last_leader_ns,
+            heard_op: raw.heard_op,
+            heard_count: raw.heard_count,
             acked: raw.acked,
             incarnation: raw.incarnation,
         }
