@@ -32,16 +32,18 @@ fn sigkill_takes_clsact_filters_along() {
     if !privileged("sigkill_takes_clsact_filters_along") {
         return;
     }
-    for crowded in [false, true] {
+    // On an interface without the qdisc, with an empty one of somebody else, and with one that is used.
+    for foreign in ["", "clsact", "clsact and filters"] {
         let fabric = fabric(2, Family::V4);
         fabric.pin_neighbours(0).unwrap();
         let netns = fabric.host(1).netns();
-        if crowded {
+        if !foreign.is_empty() {
             command(netns, "tc qdisc add dev eth0 clsact");
         }
         let seats = [Seat::ClsactIngress, Seat::ClsactEgress];
         let attach = |seat| Counting::attach(netns, seat, "eth0");
-        let strangers: Vec<_> = seats.into_iter().filter(|_| crowded).map(attach).collect();
+        let strangers: Vec<_> =
+            seats.into_iter().filter(|_| foreign.contains("filters")).map(attach).collect();
         let before = shown(netns);
         let leader = Actor::new(&fabric, 0);
         let victim = Victim::start(&fabric, 2, 1, Attachment::Clsact);
@@ -83,6 +85,35 @@ fn a_qdisc_that_others_use_stays() {
     // The guard ends when it is done.
     wait_until("the guard's end", || !guard_in(&fabric));
     assert!(filters()[1].contains(&id), "{:?}", filters());
+}
+
+/// What somebody put where ours was is not ours, whatever its number.
+#[test]
+fn a_filter_in_the_place_of_ours_stays() {
+    if !privileged("a_filter_in_the_place_of_ours_stays") {
+        return;
+    }
+    let fabric = fabric(2, Family::V4);
+    let netns = fabric.host(1).netns();
+    let victim = Victim::start(&fabric, 2, 1, Attachment::Clsact);
+    let shown = || command(netns, "tc filter show dev eth0 ingress");
+    let ours = shown();
+    let after = |word: &str| {
+        let mut words = ours.split_whitespace().skip_while(|w| *w != word).skip(1);
+        words.next().unwrap_or_else(|| panic!("no {word} in {ours}"))
+    };
+    let place = format!("dev eth0 ingress pref {} handle {} bpf", after("pref"), after("handle"));
+    command(netns, &format!("tc filter del {place}"));
+    // `return -1`: go on with the next filter.
+    let add: Vec<_> = ["filter", "add"].into_iter().chain(place.split(' ')).collect();
+    let bytecode = ["da", "bytecode", "1,6 0 0 4294967295"];
+    let output = netns.command("tc").args(add).args(bytecode).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let theirs = shown();
+    victim.kill();
+    wait_until("the guard's end", || !guard_in(&fabric));
+    assert_eq!(shown(), theirs);
+    assert_eq!(command(netns, "tc filter show dev eth0 egress"), "");
 }
 
 /// Whether a guard lives in host 1's namespace.
