@@ -121,6 +121,7 @@ static __always_inline int elec_admit_tag(void *ctx, bool xdp, struct elec_frame
 		scratch = bpf_map_lookup_elem(&elec_scratch, &zero);
 		if (!scratch || n > ELEC_PAYLOAD_BYTES_MAX)
 			return ELEC_DROP_TAG;
+		n = elec_between(1, n, ELEC_PAYLOAD_BYTES_MAX);
 		*(__u64 *)(scratch->payload + (n & ~7u)) = 0;
 		if (elec_read(ctx, xdp, elec_l4_off() + ELEC_L4_BYTES, scratch->payload, n))
 			return ELEC_DROP_TAG;

@@ -93,7 +93,8 @@ static __always_inline int elec_prepare(void *ctx, bool xdp, struct elec_frame *
 		return ELEC_PASS_BUSY;
 
 	/* F7: body and header first, the tail last; nothing is acked that is not there (A1). */
-	if (n && elec_read(ctx, xdp, elec_l4_off() + ELEC_L4_BYTES, slot->payload, n)) {
+	if (n && elec_read(ctx, xdp, elec_l4_off() + ELEC_L4_BYTES, slot->payload,
+			   elec_between(1, n, ELEC_PAYLOAD_BYTES_MAX))) {
 		elec_clear_busy(c);
 		return ELEC_PASS_MALFORMED;
 	}

@@ -180,6 +180,7 @@ static __always_inline bool elec_checksum_ok(void *ctx, bool xdp, struct elec_fr
 		s = bpf_map_lookup_elem(&elec_scratch, &zero);
 		if (!s || n > ELEC_PAYLOAD_BYTES_MAX)
 			return false;
+		n = elec_between(1, n, ELEC_PAYLOAD_BYTES_MAX);
 		padded = (n + 3) & ~3u;
 		*(__u32 *)(s->payload + (n & ~3u)) = 0;
 		if (elec_read(ctx, xdp, elec_l4_off() + ELEC_L4_BYTES, s->payload, n))

@@ -66,10 +66,10 @@ static __always_inline int elec_judge(void *ctx, bool xdp, struct elec_frame *f)
 	if (h->view > cfg->view)
 		return ELEC_PASS_VIEW_NEW;
 	if (from >= elec_params.members || from >= ELEC_MEMBERS_MAX || (!vote && from != cfg->leader) ||
-	    !elec_from_member(f, &cfg->members[from]))
+	    !elec_from_member(f, &cfg->members[elec_between(0, from, ELEC_MEMBERS_MAX - 1)]))
 		return ELEC_DROP_SOURCE;
 	/* Only the life that we know of: a leader that came back without its state would count old acks. */
-	if (!h->incarnation || h->incarnation != c->incarnation[from])
+	if (!h->incarnation || h->incarnation != c->incarnation[elec_between(0, from, ELEC_MEMBERS_MAX - 1)])
 		return vote ? ELEC_DROP_VOTE_STRANGER : ELEC_DROP_SOURCE;
 	if (vote && from == elec_params.self)
 		return ELEC_DROP_VOTE_STRANGER;

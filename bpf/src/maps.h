@@ -119,6 +119,20 @@ struct {
 	__type(value, struct elec_scratch);
 } elec_scratch SEC(".maps");
 
+/*
+ * Says once more, where it matters, between which constants a value lies, which checks have seen. What a check says
+ * holds for copies that are made after it, and older verifiers (6.1) do not see that two copies are one: here checks
+ * and copy cannot be parted.
+ */
+#define elec_between(min, value, max)                                                                    \
+	({                                                                                               \
+		__u64 bounded_ = (value);                                                                \
+		asm volatile("if %0 >= %1 goto +1\n\t%0 = %1\n\tif %0 <= %2 goto +1\n\t%0 = %2"            \
+			     : "+r"(bounded_)                                                            \
+			     : "i"(min), "i"(max));                                                      \
+		bounded_;                                                                                \
+	})
+
 static __always_inline void elec_count(enum elec_verdict verdict)
 {
 	__u32 zero = 0;

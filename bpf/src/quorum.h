@@ -37,7 +37,7 @@ static __always_inline int elec_vote(struct elec_frame *f, struct elec_control *
 	if (vote >> ELEC_VOTE_EPOCH_SHIFT != epoch || round->op < h->last)
 		return ELEC_DROP_VOTE_STALE;
 	/* Cumulative: holds even where the round is over, and heals an ack that was lost. */
-	if (peer >= ELEC_MEMBERS_MAX || elec_raise(&c->acked[peer], epoch, h->last) < 0)
+	if (elec_raise(&c->acked[elec_between(0, peer, ELEC_MEMBERS_MAX - 1)], epoch, h->last) < 0)
 		return ELEC_PASS_CONTENDED;
 
 	tag = epoch << ELEC_VOTE_EPOCH_SHIFT |

@@ -103,7 +103,8 @@
 //!    putting these on hooks, asking the kernel for routes and neighbours.
 //! 6. [`probe`]: what this machine can do and what `auto` would choose. [`inspect`]: what is on the hooks now.
 //!    The program `elecctl` shows both.
-//! 7. `fabric` (feature): virtual hosts for examples, tests and demos.
+//! 7. [`privileges`]: what opening an endpoint needs, for what, and how to be without it afterwards.
+//! 8. `fabric` (feature): virtual hosts for examples, tests and demos.
 //!
 //! # Features
 //!
@@ -143,6 +144,7 @@ pub mod fabric;
 pub mod inspect;
 pub mod model;
 mod net;
+pub mod privileges;
 pub mod probe;
 pub mod quorum;
 pub mod rules;

@@ -2,21 +2,18 @@
 
 mod common;
 
-use std::ffi::OsStr;
 use std::net::SocketAddr;
 
 use common::broadcaster::{count, everybody_but_me, leader, payloads, receivers, resolve, skip_greeting};
-use common::foreign::{Foreign, Place, clsact_drop, command, tcx_programs};
-use common::group::{PORT, Seen, group, members, open, round};
+use common::foreign::{Foreign, Place, clsact_drop, command};
+use common::group::{PORT, Seen, group, members, round};
 use common::hosts::fabric;
-use common::privileged;
+use common::{has_tcx, privileged};
 use electrode::abi::Verdict;
-use electrode::auth::{Key, Keys, SECRET_BYTES};
-use electrode::config::{Backend, EndpointConfig, Hook};
+use electrode::config::Backend;
 use electrode::fabric::{Fabric, Family};
 use electrode::types::{OpNumber, ReplicaId, ReplicaSet};
 use electrode::{Endpoint, Round};
-use libbpf_rs::query::ProgInfoIter;
 
 /// One op to `targets` by `elec_broadcast`, which remembers who missed it.
 fn send_round(leader: &mut Endpoint, n: usize, op: u64, targets: ReplicaSet) -> Round {
@@ -149,7 +146,9 @@ fn failed_clone(block: impl Fn(&Fabric, SocketAddr) -> Option<Foreign>, unblock:
 
 #[test]
 fn a_copy_dropped_by_anothers_tcx_program_is_counted_and_told() {
-    if !privileged("a_copy_dropped_by_anothers_tcx_program_is_counted_and_told") {
+    if !privileged("a_copy_dropped_by_anothers_tcx_program_is_counted_and_told")
+        || !has_tcx("a_copy_dropped_by_anothers_tcx_program_is_counted_and_told")
+    {
         return;
     }
     let block = |f: &Fabric, victim| Some(Foreign::dropping(f.host(0).netns(), Place::TcxEgress, victim));
@@ -158,9 +157,12 @@ fn a_copy_dropped_by_anothers_tcx_program_is_counted_and_told() {
 
 #[test]
 fn a_copy_dropped_by_anothers_clsact_filter_is_counted_and_told() {
-    if !privileged("a_copy_dropped_by_anothers_clsact_filter_is_counted_and_told") {
+    if !privileged("a_copy_dropped_by_anothers_clsact_filter_is_counted_and_told")
+        || !has_tcx("a_copy_dropped_by_anothers_clsact_filter_is_counted_and_told")
+    {
         return;
     }
+    // Before tcx the filter would be one of a line with ours, which may let the copy pass first.
     let block = |f: &Fabric, victim| {
         command(f.host(0).netns(), "tc qdisc add dev eth0 clsact");
         clsact_drop(f.host(0).netns(), "egress", victim);
@@ -223,36 +225,5 @@ fn members_with_different_ports() {
         }
         assert_eq!(count(&endpoints[0], Verdict::CloneSent), 3 * (N as u64 - 1));
         endpoints[1..].iter().for_each(|f| assert_eq!(count(f, Verdict::TxAck), 3));
-    }
-}
-
-/// The kernel refuses what takes it a million instructions to check; the project's own bound is 50,000.
-#[test]
-fn the_programs_can_be_verified_whatever_the_size_of_the_group() {
-    if !privileged("the_programs_can_be_verified_whatever_the_size_of_the_group") {
-        return;
-    }
-    let key = Keys::new(Key::new(1, [7; SECRET_BYTES]).unwrap());
-    for (family, n) in [(Family::V4, 2), (Family::V4, 32), (Family::V6, 2), (Family::V6, 32)] {
-        let fabric = fabric(n, family);
-        for (hook, keys) in [(Hook::Tc, None), (Hook::Tc, Some(&key)), (Hook::XdpGeneric, Some(&key))] {
-            let _leader = open(&fabric, n, 0, &|c: &mut EndpointConfig| {
-                (c.backend, c.hook, c.keys) = (Backend::Ebpf, hook, keys.cloned());
-            });
-            let ours: Vec<_> = [Place::TcxIngress, Place::TcxEgress]
-                .into_iter()
-                .flat_map(|place| tcx_programs(fabric.host(0).netns(), place))
-                .collect();
-            // At XDP whoever's they are: another test's would be as much of a finding.
-            let at_xdp = |name: &OsStr| hook != Hook::Tc && name == "elec_rx_xdp";
-            let programs: Vec<_> =
-                ProgInfoIter::default().filter(|p| ours.contains(&p.id) || at_xdp(&p.name)).collect();
-            assert!(programs.len() >= 2);
-            for program in programs {
-                let (name, cost) = (&program.name, program.verified_insns);
-                println!("{name:?}, {family:?}, {n} members, keys {}: {cost}", keys.is_some());
-                assert!(cost < 50_000, "{name:?} takes {cost} instructions with {n} members");
-            }
-        }
     }
 }

@@ -10,8 +10,8 @@ use common::capture::{Capture, Frame, Tap, inject};
 use common::foreign::{Foreign, Place, clsact_drop, command, tcx_programs};
 use common::group::{PORT, Seen, members, open, round};
 use common::hosts::{DEADLINE, fabric, pass_stubs};
-use common::privileged;
 use common::strangers::{A_VLAN_TAG, Stranger, strangers};
+use common::{has_tcx, mechanisms, privileged};
 use electrode::abi::Verdict;
 use electrode::config::{Backend, EndpointConfig, Hook, TcMechanism};
 use electrode::fabric::{Fabric, Family, NetNs};
@@ -29,16 +29,14 @@ fn follower(fabric: &Fabric, adjust: &dyn Fn(&mut EndpointConfig)) -> Endpoint {
 }
 
 /// The ways in which ingress can be attached.
-const HOOKS: [(Hook, TcMechanism); 4] = [
-    (Hook::Tc, TcMechanism::Tcx),
-    (Hook::Tc, TcMechanism::Clsact),
-    (Hook::XdpGeneric, TcMechanism::Tcx),
-    (Hook::Xdp, TcMechanism::Tcx),
-];
+fn hooks() -> Vec<(Hook, TcMechanism)> {
+    let tc = mechanisms().into_iter().map(|tc| (Hook::Tc, tc));
+    tc.chain([(Hook::XdpGeneric, TcMechanism::Auto), (Hook::Xdp, TcMechanism::Auto)]).collect()
+}
 
 /// C7: whatever is not a plain datagram of ours reaches the stack as it was sent, and nobody answers it.
 fn strangers_pass(family: Family) {
-    for (hook, tc) in HOOKS {
+    for (hook, tc) in hooks() {
         let fabric = fabric(3, family);
         let _stubs = (hook == Hook::Xdp).then(|| pass_stubs(&fabric));
         let leader = Actor::new(&fabric, 0);
@@ -115,7 +113,9 @@ fn other_sockets_work_as_ever() {
     if !privileged("other_sockets_work_as_ever") {
         return;
     }
-    for (family, (hook, tc)) in [Family::V4, Family::V6].into_iter().flat_map(|f| HOOKS.map(|h| (f, h))) {
+    for (family, (hook, tc)) in
+        [Family::V4, Family::V6].into_iter().flat_map(|f| hooks().into_iter().map(move |h| (f, h)))
+    {
         let fabric = fabric(3, family);
         let _stubs = (hook == Hook::Xdp).then(|| pass_stubs(&fabric));
         let _follower = follower(&fabric, &|c| (c.hook, c.tc) = (hook, tc));
@@ -161,7 +161,7 @@ fn two_groups_share_interfaces() {
         return;
     }
     const N: usize = 3;
-    for tc in [TcMechanism::Tcx, TcMechanism::Clsact] {
+    for tc in mechanisms() {
         let fabric = fabric(N, Family::V4);
         let mut groups: Vec<Vec<Endpoint>> = [0usize, 1]
             .iter()
@@ -236,10 +236,10 @@ fn arrives(fabric: &Fabric, from: usize, to: usize, port: u16) -> bool {
 /// Programs and filters of others run before, beside and after ours, and are the same when ours have gone.
 #[test]
 fn programs_of_others_stay_and_run() {
-    if !privileged("programs_of_others_stay_and_run") {
+    if !privileged("programs_of_others_stay_and_run") || !has_tcx("programs_of_others_stay_and_run") {
         return;
     }
-    for tc in [TcMechanism::Tcx, TcMechanism::Clsact] {
+    for tc in mechanisms() {
         let fabric = fabric(3, Family::V4);
         let netns = fabric.host(1).netns();
         let here = |port| SocketAddr::new(fabric.host(1).addr(), port);

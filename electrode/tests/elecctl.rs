@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use common::group::{Seen, group, members, open, round};
 use common::hosts::{fabric, wait_until};
 use common::privileged;
+use common::victim::guards_of;
 use electrode::config::{Backend, Hook, TcMechanism};
 use electrode::fabric::{Fabric, Family};
 use electrode::types::{OpNumber, ReplicaId, View};
@@ -40,6 +41,8 @@ fn the_doctor_needs_no_privileges() {
     assert_eq!(report["schema"], 1);
     assert_eq!(report["backend"], "udp", "there is no hook on lo");
     assert_eq!(report["interfaces"][0]["hook"], "none");
+    let needed = report["capabilities"]["needed"].as_array().unwrap();
+    assert!(needed.len() == 3 && needed.iter().all(|need| need["purpose"].is_string()), "{report}");
 }
 
 #[test]
@@ -76,6 +79,8 @@ fn status_tells_who_is_attached() {
     assert_eq!(endpoint["identity"]["member"], 1);
     assert_eq!(endpoint["gate"]["state"], "follow");
     assert_eq!(endpoint["gate"]["op"], 1);
+    assert_eq!((&endpoint["gate"]["view"], &endpoint["gate"]["leader"]), (&0.into(), &0.into()));
+    assert_eq!(status["netns"], fabric.host(1).netns().inode().unwrap());
     assert_eq!(endpoint["counters"]["tx_ack"], 1);
     assert_eq!(endpoint["owners"]["processes"][0]["pid"], std::process::id());
     let programs: Vec<_> =
@@ -134,6 +139,71 @@ fn watch_ends_with_ctrl_c() {
     assert_eq!((output.status.code(), output.status.signal()), (Some(0), None));
 }
 
+/// Live: totals that grow, rates a second, where the endpoint is and whose, and its end.
+#[test]
+fn watch_follows_the_counters() {
+    if !privileged("watch_follows_the_counters") {
+        return;
+    }
+    let fabric = fabric(2, Family::V4);
+    let mut endpoints = group(&fabric, 2, |c| c.backend = Backend::Ebpf);
+    let netns = fabric.host(1).netns();
+    let mut child = Command::new(ELECCTL)
+        .arg("--netns")
+        .arg(netns.path())
+        .args(["watch", "--json", "--count", "5", "--interval-ms", "100"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut seen, mut op) = (Seen::default(), 0);
+    let status = loop {
+        op += 1;
+        endpoints[0].elec_broadcast(&round(2, op, op - 1, 1), b"x").unwrap();
+        seen.until(&mut endpoints[0], "a quorum", |s| s.quorums.last() == Some(&op));
+        // The follower's log has room again.
+        seen.poll(&mut endpoints[1]);
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+    };
+    assert!(status.success());
+    let output = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let looks: Vec<serde_json::Value> =
+        output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(looks.len(), 5, "{output}");
+    let endpoint = |look: usize| &looks[look]["endpoints"][0];
+    for (number, look) in looks.iter().enumerate() {
+        assert_eq!((&look["schema"], &look["netns"]), (&1.into(), &netns.inode().unwrap().into()), "{look}");
+        let endpoint = endpoint(number);
+        assert!(endpoint["rates"]["tx_ack"].as_f64().unwrap() > 0.0, "{look}");
+        assert_eq!((&endpoint["gate"]["state"], &endpoint["gate"]["view"]), (&"follow".into(), &0.into()));
+        let attachment = &endpoint["attachments"][0];
+        assert_eq!((&attachment["interface"], &attachment["hook"]), (&"eth0".into(), &"tcx".into()));
+        assert!(attachment["program_id"].as_u64().unwrap() > 0);
+        assert_eq!(endpoint["owners"]["processes"][0]["pid"], std::process::id());
+    }
+    for (path, name) in [("counters", "tx_ack"), ("gate", "op")] {
+        let at = |look| endpoint(look)[path][name].as_u64().unwrap();
+        assert!((1..5).all(|look| at(look) > at(look - 1)), "{path} {name}: {output}");
+    }
+
+    // For people: the same, and news of an endpoint that ends.
+    let mut child = Command::new(ELECCTL)
+        .arg("--netns")
+        .arg(netns.path())
+        .args(["watch", "--interval-ms", "50"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let line = lines.next().unwrap().unwrap();
+    assert!(line.contains("eth0 tcx") && line.contains("follow, epoch 1, view 0 of member 0"), "{line}");
+    drop(endpoints);
+    assert!(lines.any(|line| line.unwrap().ends_with("gone")), "the end of the endpoint was not noticed");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 /// The process that is killed.
 #[test]
 #[ignore = "started by crash"]
@@ -152,7 +222,7 @@ fn victim() {
     }
 }
 
-/// Kills a leader whose programs are clsact filters on host 0, when `living` has looked at it.
+/// Kills a leader whose programs are clsact filters on host 0, and its guard, when `living` has looked at it.
 fn crash(fabric: &Fabric, living: impl FnOnce(u32)) {
     let addresses: Vec<_> = members(fabric, 2).iter().map(ToString::to_string).collect();
     let mut victim = fabric
@@ -166,6 +236,11 @@ fn crash(fabric: &Fabric, living: impl FnOnce(u32)) {
         .unwrap();
     wait_until("the victim leads", || status(fabric).contains("lead, epoch 1"));
     living(victim.id());
+    for guard in guards_of(victim.id()) {
+        // SAFETY: numbers; a child of a process that we started and that has not waited for it.
+        assert_eq!(unsafe { libc::kill(guard as i32, libc::SIGKILL) }, 0);
+    }
+    wait_until("the guard's end", || guards_of(victim.id()).is_empty());
     victim.kill().unwrap();
     victim.wait().unwrap();
 }

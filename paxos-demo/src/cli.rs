@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Durability, OffloadChoice, Timeouts};
 use crate::report::Batch;
+use crate::simulate::Programs;
 
 /// Exit code: done.
 pub const EXIT_DONE: u8 = 0;
@@ -106,6 +107,12 @@ pub struct SimulateArgs {
     /// Durability; each seed draws one otherwise.
     #[arg(long, value_enum)]
     pub durability: Option<Durability>,
+    /// Faults end after so long at most, in virtual time; each seed draws 1 to 6 seconds.
+    #[arg(long, value_name = "MS")]
+    pub storm_ms: Option<u64>,
+    /// How kernel programs run.
+    #[arg(long, value_enum, default_value_t)]
+    pub fast_path: Programs,
     /// Shows the whole trace of a violation, or of a single seed.
     #[arg(long)]
     pub trace: bool,
@@ -190,6 +197,29 @@ impl std::fmt::Display for HookChoice {
     }
 }
 
+/// How programs are attached at TC.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
+pub enum TcChoice {
+    /// tcx where the kernel has it (6.6), else clsact.
+    #[default]
+    Auto,
+    /// A tcx link, which goes away with the process.
+    Tcx,
+    /// A filter on a clsact qdisc, which a small guard process removes.
+    Clsact,
+}
+
+impl TcChoice {
+    /// The word on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+}
+
 /// Options of `replica`.
 #[derive(Debug, Args)]
 pub struct ReplicaArgs {
@@ -208,6 +238,9 @@ pub struct ReplicaArgs {
     /// Where the ingress programs are attached.
     #[arg(long, value_enum, default_value_t)]
     pub hook: HookChoice,
+    /// How programs are attached at TC.
+    #[arg(long, value_enum, default_value_t = TcChoice::Auto, hide_default_value = true)]
+    pub tc: TcChoice,
     /// Serve Redis clients (RESP) on this address.
     #[arg(long, value_name = "ADDR")]
     pub resp: Option<SocketAddr>,
@@ -224,6 +257,10 @@ pub struct ReplicaArgs {
     /// What an acknowledgement promises [default: as in the configuration].
     #[arg(long, value_enum)]
     pub durability: Option<Durability>,
+    /// Run as this user, if started as root. Whoever it runs as, it has no capabilities once it has opened its
+    /// endpoint; the data directory must be that user's.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
     /// Network namespace to enter after the RESP listener is open, which stays outside.
     #[arg(long, value_name = "PATH")]
     pub netns: Option<PathBuf>,
@@ -318,6 +355,9 @@ pub struct ClusterArgs {
     /// Make a key for the group: replicas believe each other by it.
     #[arg(long)]
     pub authenticated: bool,
+    /// Run the replicas as this user; needs root. Their directories become that user's.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
 }
 
 /// Options of `bench`.

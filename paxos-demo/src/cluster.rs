@@ -17,6 +17,7 @@ pub mod xdp_ports;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -28,11 +29,12 @@ pub use self::error::ClusterError;
 use self::place::{Place, check_ports, loopback_addresses, place};
 use self::process::ReplicaProcess;
 use self::xdp_ports::XdpPorts;
-use crate::cli::{BackendChoice, HookChoice};
+use crate::cli::{BackendChoice, HookChoice, TcChoice};
 use crate::client::{Client, open_socket};
 use crate::config::{Batching, ClusterConfig, Durability, LOG_SLOTS_DEFAULT, OffloadChoice, Timeouts};
 use crate::key_file::edit;
 use crate::node::NodeStatus;
+use crate::privileges;
 use crate::session::Group;
 use crate::status::RoleName;
 use crate::stop::Stop;
@@ -53,6 +55,8 @@ pub struct Spec {
     pub backend: BackendChoice,
     /// Where the ingress programs are attached.
     pub hook: HookChoice,
+    /// How programs are attached at TC.
+    pub tc: TcChoice,
     /// Which jobs go to the kernel.
     pub offloads: OffloadChoice,
     /// What an acknowledgement promises.
@@ -69,6 +73,8 @@ pub struct Spec {
     pub resp_port: Option<u16>,
     /// Where state and logs are kept; a temporary directory if absent.
     pub data_dir: Option<PathBuf>,
+    /// Who the replicas run as, and own their directories; whoever runs this process if absent.
+    pub user: Option<String>,
     /// Which addresses the replicas have.
     pub family: Family,
     /// Stay on the loopback address even where virtual hosts can be made.
@@ -84,6 +90,7 @@ impl Spec {
             replicas,
             backend: BackendChoice::default(),
             hook: HookChoice::default(),
+            tc: TcChoice::default(),
             offloads: OffloadChoice::default(),
             durability: Durability::default(),
             batching: Batching::default(),
@@ -92,6 +99,7 @@ impl Spec {
             authenticated: false,
             resp_port: None,
             data_dir: None,
+            user: None,
             family: Family::default(),
             loopback: false,
             program: std::env::current_exe()?,
@@ -181,10 +189,18 @@ impl Cluster {
                     .map_err(ClusterError::system("make a temporary directory"))?,
             ),
         };
+        if let (Some(_), Dir::Temporary(dir)) = (&spec.user, &dir) {
+            // Made for its owner's eyes only; the replicas must get to their own directories in it.
+            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711))
+                .map_err(ClusterError::system(format!("open up {}", dir.path().display())))?;
+        }
         config.save(&dir.path().join("cluster.toml"))?;
         let key_file = dir.path().join(KEY_FILE);
         if spec.authenticated && !key_file.exists() {
             edit::take(&key_file, edit::Step::New)?;
+            if let Some(user) = &spec.user {
+                privileges::give_to(user, &key_file)?;
+            }
         }
         let replicas = (0..spec.replicas).map(|_| None).collect();
         let began = (0..spec.replicas)
@@ -198,9 +214,16 @@ impl Cluster {
         std::fs::create_dir_all(&data_dir)
             .map_err(ClusterError::system(format!("make {}", data_dir.display())))?;
         let mut command = Command::new(&self.spec.program);
+        if let Some(user) = &self.spec.user {
+            privileges::give_to(user, &data_dir)?;
+        }
         command.arg("replica").arg("--config").arg(self.config_path());
         command.arg("--id").arg(id.to_string()).arg("--backend").arg(self.backend().as_str());
         command.arg("--hook").arg(self.spec.hook.as_str()).arg("--data-dir").arg(&data_dir);
+        command.arg("--tc").arg(self.spec.tc.as_str());
+        if let Some(user) = &self.spec.user {
+            command.arg("--user").arg(user);
+        }
         if !self.began[id] {
             // A supervisor that repeats this would not notice a lost disk (D6).
             command.arg("--bootstrap");
@@ -256,6 +279,11 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Whether a replica has ended, or was never started.
+    pub fn has_ended(&mut self, id: usize) -> bool {
+        self.replicas[id].as_mut().is_none_or(|replica| !matches!(replica.exited(), Ok(None)))
     }
 
     /// The backend that the replicas are asked for: on loopback every peer is local, and no packet meets a hook.

@@ -26,6 +26,7 @@ pub mod message;
 pub mod node;
 pub mod peer;
 pub mod plant;
+pub mod privileges;
 pub mod replica;
 pub mod report;
 pub mod resp;

@@ -67,6 +67,15 @@ plants! {
     P13, "L2", "vote bits are set by a plain OR and maxima are untagged";
 }
 
+impl Plant {
+    /// Whether it is in the model of the kernel's side or in how that outlives its process, and not in what ships:
+    /// the bytecode is without it.
+    pub fn is_modelled(self) -> bool {
+        use Plant::{A1, A2, A3, A7, A8, A11, A17, P1, P8, P9, P10, P12, P13};
+        matches!(self, A1 | A2 | A3 | A7 | A8 | A11 | A17 | P1 | P8 | P9 | P10 | P12 | P13)
+    }
+}
+
 impl fmt::Display for Plant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

@@ -1,20 +1,21 @@
 //! `paxos-demo replica`: one replica as a process.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use electrode::config::{Acks, Backend, Hook, Offloads};
+use electrode::config::{Acks, Backend, Hook, Offloads, TcMechanism};
 use electrode::types::ReplicaId;
 use electrode::{Endpoint, config::EndpointConfig};
 
 use crate::batcher;
-use crate::cli::{BackendChoice, HookChoice, ReplicaArgs};
+use crate::cli::{BackendChoice, HookChoice, ReplicaArgs, TcChoice};
 use crate::config::{Batching, ClusterConfig, ConfigError, Durability};
 use crate::driver::{Driver, DriverError};
 use crate::key_file::KeyFileError;
 use crate::key_file::reload::KeySource;
+use crate::privileges::{self, PrivilegeError};
 use crate::replica::{Memory, Replica, ReplicaConfig, StartError};
 use crate::session::Group;
 use crate::storage::{self, MemoryStorage, StorageError};
@@ -60,6 +61,22 @@ pub enum ServeError {
         /// What the system said.
         reason: String,
     },
+    /// It cannot run as the user, or with the capabilities, that it should.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
+    /// The data directory is not this user's.
+    #[error(
+        "{source}. The replica runs as {user}, without root's right to everybody's files: give it the directory \
+         (chown -R {user} {})", dir.display()
+    )]
+    Forbidden {
+        /// The directory.
+        dir: PathBuf,
+        /// Who the replica runs as.
+        user: String,
+        /// What was refused.
+        source: StorageError,
+    },
     /// The data directory is unusable.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -100,7 +117,6 @@ pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
     }
     let mut keys = (config.key_file.clone().map(KeySource::on_hangup).transpose())
         .map_err(|source| ServeError::Io { what: "signal handler", source })?;
-    let key_file = keys.as_mut().map(KeySource::read).transpose()?;
     // A socket stays in the namespace in which it was opened: Redis clients are outside.
     let resp = args
         .resp
@@ -110,11 +126,15 @@ pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
         electrode::fabric::netns::enter_path(path)
             .map_err(|e| ServeError::Netns { path: path.clone(), reason: e.to_string() })?;
     }
+    privileges::prepare(args.user.as_deref())?;
+    // As whoever will read it again.
+    let key_file = keys.as_mut().map(KeySource::read).transpose()?;
     // D4: whatever an earlier process of this replica attached is gone with it; the directory's lock says that
     // no other process is left.
     let (id, config_hash) = (ReplicaId(args.id), config.config_hash());
     let opened = match &args.data_dir {
-        Some(dir) => storage::open(dir, config.durability, id, config_hash, args.bootstrap)?,
+        Some(dir) => storage::open(dir, config.durability, id, config_hash, args.bootstrap)
+            .map_err(|e| not_allowed(dir, e))?,
         None if config.durability == Durability::Memory => MemoryStorage::without_directory(id, config_hash),
         None => return Err(ServeError::NoDirectory(config.durability)),
     };
@@ -138,6 +158,8 @@ pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
     if let Some(keys) = &keys {
         println!("keys: {}", keys.held());
     }
+    // What is to come goes through descriptors, mapped maps and the guard of a clsact filter.
+    electrode::privileges::drop_all()?;
     let mut replica_config = replica_config(&config, ReplicaId(args.id), incarnation);
     replica_config.born = opened.persisted.born;
     replica_config.met = opened.persisted.met.clone();
@@ -161,6 +183,16 @@ pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// Says who may not, where that is what is wrong.
+fn not_allowed(dir: &Path, source: StorageError) -> ServeError {
+    match &source {
+        StorageError::Io { source: reason, .. } if reason.kind() == std::io::ErrorKind::PermissionDenied => {
+            ServeError::Forbidden { dir: dir.to_owned(), user: privileges::current_user(), source }
+        }
+        _ => ServeError::Storage(source),
+    }
+}
+
 fn endpoint_config(config: &ClusterConfig, args: &ReplicaArgs, incarnation: u32) -> EndpointConfig {
     let offloads = config.offloads;
     let mut endpoint = EndpointConfig::new(config.replicas.clone(), ReplicaId(args.id));
@@ -174,6 +206,11 @@ fn endpoint_config(config: &ClusterConfig, args: &ReplicaArgs, incarnation: u32)
     endpoint.offloads =
         Offloads { broadcast: offloads.broadcast, fast_ack: offloads.fast_ack, quorum: offloads.quorum };
     endpoint.hook = hook(args.hook);
+    endpoint.tc = match args.tc {
+        TcChoice::Auto => TcMechanism::Auto,
+        TcChoice::Tcx => TcMechanism::Tcx,
+        TcChoice::Clsact => TcMechanism::Clsact,
+    };
     endpoint.log_slots = config.log_slots;
     endpoint.payload_bytes_max = Some(config.payload_bytes_max as usize);
     endpoint.quorum_window = config.quorum_window;

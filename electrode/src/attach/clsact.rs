@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use libbpf_sys::{bpf_tc_hook, bpf_tc_opts};
 
-use crate::net::{Direction, Netlink, remove_clsact_filter, remove_clsact_if_empty};
+use super::guard::Guard;
+use crate::net::{Direction, FilterAt};
 
 /// The qdiscs that this process uses; the lock also serialises making and removing them.
 static QDISCS: Mutex<Vec<Weak<Qdisc>>> = Mutex::new(Vec::new());
@@ -19,12 +20,11 @@ fn qdiscs() -> MutexGuard<'static, Vec<Weak<Qdisc>>> {
 /// The clsact qdisc of one interface, shared by all of our filters on it, whichever endpoint's: whoever goes
 /// last removes it if the first one made it, and if nobody else uses it by then.
 struct Qdisc {
-    /// Opened where the interface is: the last owner may be dropped in another namespace, where the same
-    /// number is another interface.
-    netlink: Mutex<Netlink>,
+    /// Lives where the interface is: the last owner may be dropped in another namespace, where the same number is
+    /// another interface. Taken out when the qdisc is dropped.
+    guard: Option<Guard>,
     /// Inode of the network namespace, and the interface in it.
     place: (u64, u32),
-    made: bool,
 }
 
 impl Qdisc {
@@ -35,57 +35,40 @@ impl Qdisc {
         if let Some(qdisc) = known.iter().filter_map(Weak::upgrade).find(|q| q.place == place) {
             return Ok(qdisc);
         }
-        let netlink = Mutex::new(Netlink::open()?);
-        let mut hook = hook(ifindex, libbpf_sys::BPF_TC_INGRESS | libbpf_sys::BPF_TC_EGRESS);
-        // SAFETY: an initialised hook.
-        let created = unsafe { libbpf_sys::bpf_tc_hook_create(&raw mut hook) };
-        if created != 0 && created != -libc::EEXIST {
-            return Err(io::Error::from_raw_os_error(-created));
-        }
-        let qdisc = Arc::new(Self { netlink, place, made: created == 0 });
+        let qdisc = Arc::new(Self { guard: Some(Guard::start(ifindex)?), place });
         known.push(Arc::downgrade(&qdisc));
         Ok(qdisc)
     }
 
-    fn netlink(&self) -> MutexGuard<'_, Netlink> {
-        self.netlink.lock().unwrap_or_else(PoisonError::into_inner)
+    fn guard(&self) -> &Guard {
+        self.guard.as_ref().expect("until it is dropped")
     }
 }
 
 impl Drop for Qdisc {
     fn drop(&mut self) {
         let _alone = qdiscs();
-        if self.made {
-            // One that somebody else removed meanwhile is gone all the same.
-            let _ = remove_clsact_if_empty(&mut self.netlink(), self.place.1);
-        }
+        drop(self.guard.take());
     }
 }
 
 /// Our filter; dropping it removes it.
 pub(crate) struct Filter {
     qdisc: Arc<Qdisc>,
-    direction: Direction,
-    handle: u32,
-    priority: u32,
-}
-
-fn hook(ifindex: u32, point: u32) -> bpf_tc_hook {
-    bpf_tc_hook {
-        sz: size_of::<bpf_tc_hook>() as libbpf_sys::size_t,
-        ifindex: ifindex as i32,
-        attach_point: point,
-        ..Default::default()
-    }
+    at: FilterAt,
 }
 
 impl Filter {
     pub(super) fn attach(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> io::Result<Self> {
-        let point = match direction {
-            Direction::Ingress => libbpf_sys::BPF_TC_INGRESS,
-            Direction::Egress => libbpf_sys::BPF_TC_EGRESS,
+        let hook = bpf_tc_hook {
+            sz: size_of::<bpf_tc_hook>() as libbpf_sys::size_t,
+            ifindex: ifindex as i32,
+            attach_point: match direction {
+                Direction::Ingress => libbpf_sys::BPF_TC_INGRESS,
+                Direction::Egress => libbpf_sys::BPF_TC_EGRESS,
+            },
+            ..Default::default()
         };
-        let hook = hook(ifindex, point);
         let mut opts = bpf_tc_opts {
             sz: size_of::<bpf_tc_opts>() as libbpf_sys::size_t,
             prog_fd: program.as_raw_fd(),
@@ -100,15 +83,17 @@ impl Filter {
         if attached != 0 {
             return Err(io::Error::from_raw_os_error(-attached));
         }
-        Ok(Self { qdisc, direction, handle: opts.handle, priority: opts.priority })
+        let at = FilterAt::new(ifindex, direction, opts.handle, opts.priority, opts.prog_id);
+        let filter = Self { qdisc, at };
+        // A filter that the guard cannot take goes again.
+        filter.qdisc.guard().take(at)?;
+        Ok(filter)
     }
 }
 
 impl Drop for Filter {
     fn drop(&mut self) {
         // Nobody is left to hear of a failure, and a filter that is gone already is none.
-        let mut netlink = self.qdisc.netlink();
-        let ifindex = self.qdisc.place.1;
-        let _ = remove_clsact_filter(&mut netlink, ifindex, self.direction, self.handle, self.priority);
+        let _ = self.qdisc.guard().remove(self.at);
     }
 }

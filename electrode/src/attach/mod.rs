@@ -1,9 +1,11 @@
 //! Putting a program on a hook and taking it off again: one mechanism a file, one guard for all.
 //!
 //! Links (tcx, XDP) belong to a descriptor, so they go away however the process dies. A clsact filter stays
-//! behind then; rule F2's lease makes it harmless and `elecctl detach` removes it.
+//! behind then until its guard removes it, a process of its own; if that is killed, too, rule F2's lease makes the
+//! filter harmless and `elecctl detach` removes it.
 
 mod clsact;
+mod guard;
 mod link;
 mod stub;
 

@@ -31,6 +31,9 @@ pub struct Choice {
 impl Endpoint {
     /// Opens the endpoint with its gate frozen. [`Backend::Auto`] takes the kernel's fast path if it can be
     /// had and sockets otherwise; [`Endpoint::choice`] tells.
+    ///
+    /// Only this needs capabilities ([`crate::privileges::NEEDED`], and with sockets none): once the endpoint is
+    /// open, all may be dropped ([`crate::privileges::drop_all`]), and it works and closes as before.
     pub fn open(config: EndpointConfig) -> Result<Self> {
         config.validate()?;
         let addr = config.addr();

@@ -2,9 +2,10 @@
 //! they have counted.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use electrode_bpf::types::{elec_control, elec_params};
+use electrode_bpf::types::{elec_config, elec_control, elec_params};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
@@ -57,10 +58,20 @@ pub struct Gate {
     pub state: &'static str,
     /// Number of this opening.
     pub epoch: u16,
-    /// Last op in the kernel's log.
+    /// View of this opening, or of the last one if it is frozen.
+    pub view: u64,
+    /// Leader of that view.
+    pub leader: u8,
+    /// Its tail: last op in the kernel's log.
     pub op: u64,
     /// Milliseconds until its lease runs out, below zero: since it has. `None`: it needs no lease (F2).
     pub lease_ms: Option<i64>,
+}
+
+/// Inode of this thread's network namespace, as `readlink /proc/PID/ns/net` shows it.
+pub fn network_namespace() -> Result<u64> {
+    let namespace = std::fs::metadata("/proc/thread-self/ns/net");
+    Ok(namespace.map_err(Error::io("looking at /proc/thread-self/ns/net"))?.ino())
 }
 
 /// Endpoints whose programs are on hooks of this network namespace. Needs CAP_SYS_ADMIN and CAP_NET_ADMIN.
@@ -103,7 +114,10 @@ fn describe(maps: &Maps) -> Installed {
     Installed {
         attachments: Vec::new(),
         owners: Owners::default(),
-        gate: params.as_ref().and(maps.control()).map(|control| gate(&control, leased, monotonic_ns())),
+        gate: params
+            .as_ref()
+            .and(maps.control().zip(maps.config()))
+            .map(|(control, config)| gate(&control, &config, leased, monotonic_ns())),
         identity: params.as_ref().map(identity),
         counters: maps.counters().unwrap_or_default(),
     }
@@ -126,7 +140,7 @@ fn identity(params: &elec_params) -> Identity {
     }
 }
 
-fn gate(control: &elec_control, leased: bool, now_ns: u64) -> Gate {
+fn gate(control: &elec_control, config: &elec_config, leased: bool, now_ns: u64) -> Gate {
     let word = GateWord::unpack(control.gate);
     Gate {
         state: match word.state {
@@ -135,6 +149,8 @@ fn gate(control: &elec_control, leased: bool, now_ns: u64) -> Gate {
             GateState::Lead => "lead",
         },
         epoch: word.epoch.0,
+        view: config.view,
+        leader: config.leader as u8,
         op: word.op.0,
         lease_ms: leased.then(|| (control.lease_ns.wrapping_sub(now_ns) as i64) / 1_000_000),
     }
@@ -174,11 +190,12 @@ mod tests {
     fn a_lease_counts_down_and_past_zero() {
         let word = GateWord { state: GateState::Follow, busy: false, epoch: Epoch(4), op: OpNumber(9) };
         let control = elec_control { gate: word.pack(), lease_ns: 5_000_000_000, ..Default::default() };
-        let read = |leased, now| gate(&control, leased, now);
+        let config = elec_config { view: 12, leader: 2, ..Default::default() };
+        let read = |leased, now| gate(&control, &config, leased, now);
         assert_eq!(read(true, 4_000_000_000).lease_ms, Some(1000));
         assert_eq!(read(true, 7_000_000_000).lease_ms, Some(-2000));
         assert_eq!(read(false, 0).lease_ms, None);
         let gate = read(false, 0);
-        assert_eq!((gate.state, gate.epoch, gate.op), ("follow", 4, 9));
+        assert_eq!((gate.state, gate.epoch, gate.view, gate.leader, gate.op), ("follow", 4, 12, 2, 9));
     }
 }

@@ -19,7 +19,7 @@ use std::fmt;
 use serde::Serialize;
 
 #[cfg(feature = "ebpf")]
-pub use self::installed::{Gate, Identity, Installed, installed};
+pub use self::installed::{Gate, Identity, Installed, installed, network_namespace};
 #[cfg(feature = "ebpf")]
 pub use self::owner::{Owners, Process};
 #[cfg(feature = "ebpf")]

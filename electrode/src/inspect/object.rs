@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use electrode_bpf::types::{elec_control, elec_params, rodata};
+use electrode_bpf::types::{elec_config, elec_control, elec_params, rodata};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use libbpf_sys::bpf_prog_info;
 
@@ -13,6 +13,7 @@ use crate::abi::Verdict;
 const PROGRAMS: [&str; 3] = ["elec_tx", "elec_rx_tc", "elec_rx_xdp"];
 /// A map that each of them uses; its id tells endpoints apart.
 const CONTROL: &str = "elec_control";
+const CONFIG: &str = "elec_config";
 const COUNTERS: &str = "elec_counters";
 /// The kernel cuts names after 15 bytes.
 const CONSTANTS: &str = "electrod.rodata";
@@ -63,6 +64,7 @@ pub(super) struct Maps {
     /// Id of the control map.
     pub control_id: u32,
     control: MapHandle,
+    config: Option<MapHandle>,
     counters: Option<MapHandle>,
     constants: Option<MapHandle>,
 }
@@ -70,18 +72,19 @@ pub(super) struct Maps {
 impl Maps {
     /// The maps of a program; `None` if it has no control map.
     pub fn of(program: &Program) -> Option<Self> {
-        let (mut control, mut counters, mut constants) = (None, None, None);
+        let (mut control, mut config, mut counters, mut constants) = (None, None, None, None);
         for &id in &program.map_ids {
             let Ok(map) = MapHandle::from_map_id(id) else { continue };
             match map.name().to_str() {
                 Some(CONTROL) => control = Some((id, map)),
+                Some(CONFIG) => config = Some(map),
                 Some(COUNTERS) => counters = Some(map),
                 Some(CONSTANTS) => constants = Some(map),
                 _ => {}
             }
         }
         let (control_id, control) = control?;
-        Some(Self { control_id, control, counters, constants })
+        Some(Self { control_id, control, config, counters, constants })
     }
 
     /// The endpoint's constants; `None` if another version of the library laid them out.
@@ -98,6 +101,14 @@ impl Maps {
         (bytes.len() == size_of::<elec_control>())
             // SAFETY: as many bytes as the struct has, which is integers alone.
             .then(|| unsafe { bytes.as_ptr().cast::<elec_control>().read_unaligned() })
+    }
+
+    /// A copy of the configuration of its last opening.
+    pub fn config(&self) -> Option<elec_config> {
+        let bytes = first(self.config.as_ref()?)?;
+        (bytes.len() == size_of::<elec_config>())
+            // SAFETY: as many bytes as the struct has, which is integers alone.
+            .then(|| unsafe { bytes.as_ptr().cast::<elec_config>().read_unaligned() })
     }
 
     /// Counters of all verdicts, all CPUs together.

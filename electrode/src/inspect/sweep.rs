@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{AttachedTo, Attachment, Gate, Installed, Owners, installed};
 use crate::error::{Error, Result};
-use crate::net::{Netlink, remove_clsact_filter, remove_clsact_if_empty};
+use crate::net::{FilterAt, RawTc};
 
 /// What [`sweep`] did.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -22,7 +22,8 @@ pub struct Sweep {
 /// Removes Electrode's clsact filters that no process owns from this network namespace. Other people's
 /// filters are not touched. Needs CAP_SYS_ADMIN and CAP_NET_ADMIN.
 pub fn sweep() -> Result<Sweep> {
-    let mut netlink = Netlink::open().map_err(Error::io("netlink socket"))?;
+    let error = std::io::Error::from_raw_os_error;
+    let mut tc = RawTc::open().map_err(|errno| Error::io("netlink socket")(error(errno)))?;
     let mut sweep = Sweep::default();
     let mut interfaces: Vec<(u32, String)> = Vec::new();
     for Installed { attachments, owners, gate, .. } in installed()? {
@@ -32,22 +33,23 @@ pub fn sweep() -> Result<Sweep> {
                 continue;
             }
             let (handle, priority) = attachment.filter.unwrap_or_default();
-            let (ifindex, direction) = (attachment.ifindex, attachment.direction);
-            match remove_clsact_filter(&mut netlink, ifindex, direction, handle, priority) {
-                Ok(()) => {
+            let Attachment { ifindex, direction, program_id, .. } = attachment;
+            match tc.remove_filter(&FilterAt::new(ifindex, direction, handle, priority, program_id)) {
+                Ok(false) => sweep.kept.push((attachment, "it has just been removed".into())),
+                Ok(true) => {
                     let interface = (attachment.ifindex, attachment.interface.clone());
                     if !interfaces.contains(&interface) {
                         interfaces.push(interface);
                     }
                     sweep.removed.push(attachment);
                 }
-                Err(e) => sweep.failed.push((attachment, e.to_string())),
+                Err(errno) => sweep.failed.push((attachment, error(errno).to_string())),
             }
         }
     }
     for (ifindex, name) in interfaces {
         // The process made the qdisc for its filters; with a filter of anybody on it, it stays.
-        if remove_clsact_if_empty(&mut netlink, ifindex).is_ok_and(|removed| removed) {
+        if tc.remove_qdisc_if_empty(ifindex) == Ok(true) {
             sweep.qdiscs_removed.push(name);
         }
     }
@@ -84,7 +86,7 @@ mod tests {
     use super::*;
 
     fn gate(lease_ms: Option<i64>) -> Gate {
-        Gate { state: "follow", epoch: 1, op: 1, lease_ms }
+        Gate { state: "follow", epoch: 1, view: 0, leader: 0, op: 1, lease_ms }
     }
 
     #[test]

@@ -55,43 +55,6 @@ pub(crate) fn clsact_filters(netlink: &mut Netlink, ifindex: u32) -> io::Result<
     Ok(filters)
 }
 
-/// Removes one BPF filter by its place; the caller knows whose it is.
-#[cfg(feature = "ebpf")]
-pub(crate) fn remove_clsact_filter(
-    netlink: &mut Netlink,
-    ifindex: u32,
-    direction: Direction,
-    handle: u32,
-    priority: u32,
-) -> io::Result<()> {
-    let mut message = TcMessage::with_index(ifindex as i32);
-    let minor = HALVES.iter().find(|(half, _)| *half == direction).map_or(0, |(_, minor)| *minor);
-    message.header.parent = TcHandle { major: CLSACT, minor };
-    message.header.handle = handle.into();
-    message.header.info = priority << 16 | u32::from((libc::ETH_P_ALL as u16).to_be());
-    message.attributes.push(TcAttribute::Kind("bpf".into()));
-    netlink.request(RouteNetlinkMessage::DelTrafficFilter(message), netlink_packet_core::NLM_F_ACK)?;
-    Ok(())
-}
-
-/// Removes the interface's clsact qdisc if no filter is left on it, anybody's; tells whether it did.
-#[cfg(feature = "ebpf")]
-pub(crate) fn remove_clsact_if_empty(netlink: &mut Netlink, ifindex: u32) -> io::Result<bool> {
-    if !clsact_filters(netlink, ifindex)?.is_empty() {
-        return Ok(false);
-    }
-    let mut message = TcMessage::with_index(ifindex as i32);
-    message.header.parent = TcHandle { major: CLSACT, minor: 0xfff1 };
-    message.header.handle = TcHandle { major: CLSACT, minor: 0 };
-    message.attributes.push(TcAttribute::Kind("clsact".into()));
-    match netlink.request(RouteNetlinkMessage::DelQueueDiscipline(message), netlink_packet_core::NLM_F_ACK) {
-        Ok(_) => Ok(true),
-        // There is none, or a qdisc of another kind in its place.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => Ok(false),
-        Err(e) => Err(e),
-    }
-}
-
 fn from_message(direction: Direction, message: &TcMessage) -> ClsactFilter {
     let options = message.attributes.iter().find_map(|attribute| match attribute {
         TcAttribute::Options(options) => Some(options.as_slice()),

@@ -6,6 +6,8 @@ mod netlink;
 #[cfg(feature = "ebpf")]
 mod next_hop;
 mod raw_addr;
+#[cfg(feature = "ebpf")]
+mod raw_tc;
 pub(crate) mod socket;
 
 #[cfg(feature = "ebpf")]
@@ -14,12 +16,12 @@ mod xdp_features;
 
 pub use filters::Direction;
 pub(crate) use filters::{ClsactFilter, clsact_filters};
-#[cfg(feature = "ebpf")]
-pub(crate) use filters::{remove_clsact_filter, remove_clsact_if_empty};
 pub use interface::{Interface, XdpMode, XdpProgram};
 pub(crate) use netlink::Netlink;
 #[cfg(feature = "ebpf")]
 pub(crate) use next_hop::{NextHops, Watcher};
+#[cfg(feature = "ebpf")]
+pub(crate) use raw_tc::{FilterAt, RawTc};
 pub use socket::SocketStats;
 #[cfg(feature = "ebpf")]
 pub(crate) use tables::is_local;

@@ -1,17 +1,11 @@
 //! Effective capabilities of this thread, by name.
 
+use std::fmt;
 use std::fs;
 
 use serde::Serialize;
 
-const NET_ADMIN: u32 = 12;
-const SYS_ADMIN: u32 = 21;
-const PERFMON: u32 = 38;
-const BPF: u32 = 39;
-
-/// Those that matter to the fast path.
-const NAMED: [(&str, u32); 4] =
-    [("CAP_BPF", BPF), ("CAP_NET_ADMIN", NET_ADMIN), ("CAP_PERFMON", PERFMON), ("CAP_SYS_ADMIN", SYS_ADMIN)];
+use crate::privileges::{Capability, NEEDED, SYS_ADMIN};
 
 /// What this thread may do. Capabilities of a user namespace look the same and do not count for programs:
 /// that is what the trial load is for.
@@ -19,8 +13,20 @@ const NAMED: [(&str, u32); 4] =
 pub struct Capabilities {
     /// Names of those that matter and are held.
     pub held: Vec<&'static str>,
-    /// What is missing, as a sentence names it.
+    /// Those that opening an endpoint with kernel programs needs, what for, and whether they are held.
+    pub needed: Vec<Need>,
+    /// Names of those that are needed and not held; CAP_SYS_ADMIN stands in for all but CAP_NET_ADMIN.
     pub missing: Vec<&'static str>,
+}
+
+/// A capability that is needed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Need {
+    /// Which, and what for.
+    #[serde(flatten)]
+    pub capability: Capability,
+    /// This thread has it.
+    pub held: bool,
 }
 
 impl Capabilities {
@@ -29,22 +35,23 @@ impl Capabilities {
         Self::of(effective(&status).unwrap_or(0))
     }
 
-    fn of(effective: u64) -> Self {
+    pub(super) fn of(effective: u64) -> Self {
         let has = |bit: u32| effective >> bit & 1 == 1;
-        let held = NAMED.iter().filter(|(_, bit)| has(*bit)).map(|(name, _)| *name).collect();
-        let mut missing = Vec::new();
-        // CAP_SYS_ADMIN stands in for the two that were split off it in 5.8, not for CAP_NET_ADMIN.
-        if !has(BPF) && !has(SYS_ADMIN) {
-            missing.push("CAP_BPF (or CAP_SYS_ADMIN)");
+        let mut held: Vec<_> = NEEDED.iter().filter(|c| has(c.number)).map(|c| c.name).collect();
+        if has(SYS_ADMIN) {
+            held.push("CAP_SYS_ADMIN");
         }
-        if !has(NET_ADMIN) {
-            missing.push("CAP_NET_ADMIN");
-        }
-        // Without it the verifier guards against speculation, and refuses pointers that loops advance.
-        if !has(PERFMON) && !has(SYS_ADMIN) {
-            missing.push("CAP_PERFMON (or CAP_SYS_ADMIN)");
-        }
-        Self { held, missing }
+        let lacks = |c: &&Capability| !(has(c.number) || c.in_sys_admin && has(SYS_ADMIN));
+        let missing = NEEDED.iter().filter(lacks).map(|c| c.name).collect();
+        let needed = NEEDED.map(|capability| Need { capability, held: has(capability.number) }).to_vec();
+        Self { held, needed, missing }
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = if self.held { "held" } else { "not held" };
+        write!(f, "{} ({held}): {}", self.capability.name, self.capability.purpose)
     }
 }
 
@@ -57,6 +64,7 @@ fn effective(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::privileges::{BPF, NET_ADMIN, PERFMON};
 
     #[test]
     fn the_line_of_proc_is_read() {
@@ -75,11 +83,11 @@ mod tests {
 
     #[test]
     fn sys_admin_stands_in_for_what_was_split_off_it() {
-        let old = Capabilities::of(1 << SYS_ADMIN | 1 << NET_ADMIN);
+        let old = Capabilities::of(1 << SYS_ADMIN | NET_ADMIN.bit());
         assert!(old.missing.is_empty(), "{old:?}");
-        let new = Capabilities::of(1 << BPF | 1 << PERFMON | 1 << NET_ADMIN);
+        let new = Capabilities::of(BPF.bit() | PERFMON.bit() | NET_ADMIN.bit());
         assert!(new.missing.is_empty(), "{new:?}");
         assert_eq!(Capabilities::of(1 << SYS_ADMIN).missing, ["CAP_NET_ADMIN"]);
-        assert_eq!(Capabilities::of(1 << BPF | 1 << NET_ADMIN).missing, ["CAP_PERFMON (or CAP_SYS_ADMIN)"]);
+        assert_eq!(Capabilities::of(BPF.bit() | NET_ADMIN.bit()).missing, ["CAP_PERFMON"]);
     }
 }

@@ -15,7 +15,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-pub use self::capabilities::Capabilities;
+pub use self::capabilities::{Capabilities, Need};
 pub use self::interfaces::InterfaceReport;
 pub use self::kernel::{FLOOR, Kernel, TCX, kernel_version};
 pub use self::trial::Trial;
@@ -102,15 +102,19 @@ impl fmt::Display for Report {
         for (what, text) in self.kernel.lines() {
             line(f, what, &text)?;
         }
-        let held = match self.capabilities.held.as_slice() {
-            [] => "none that matters".to_owned(),
-            held => held.join(", "),
+        let capabilities = match self.capabilities.missing.as_slice() {
+            [] => "all that are needed, and only until endpoints are open".to_owned(),
+            missing => format!("missing: {}", missing.join(", ")),
         };
-        let lacking = match self.capabilities.missing.as_slice() {
-            [] => String::new(),
-            missing => format!("; missing: {}", missing.join(", ")),
-        };
-        line(f, "capabilities", &format!("{held}{lacking}"))?;
+        line(f, "capabilities", &capabilities)?;
+        for need in &self.capabilities.needed {
+            line(f, "", &need.to_string())?;
+        }
+        let sees_all = self.capabilities.held.contains(&"CAP_SYS_ADMIN");
+        let held = if sees_all { "held" } else { "not held" };
+        let purpose = "only for `elecctl status`, `watch` and `detach`, which look programs up by number, and for \
+                       virtual hosts; does for CAP_BPF and CAP_PERFMON";
+        line(f, "", &format!("CAP_SYS_ADMIN ({held}): {purpose}"))?;
         let programs =
             if self.kernel_programs { "in this build" } else { "not in this build (feature `ebpf`)" };
         line(f, "kernel programs", programs)?;
@@ -214,7 +218,8 @@ mod tests {
     }
 
     fn capabilities(missing: &[&'static str]) -> Capabilities {
-        Capabilities { held: vec!["CAP_NET_ADMIN"], missing: missing.to_vec() }
+        let held = crate::privileges::NEEDED.iter().filter(|c| !missing.contains(&c.name));
+        Capabilities::of(held.fold(0, |set, c| set | c.bit()))
     }
 
     fn report(

@@ -32,13 +32,13 @@ impl Drop for Foreign {
 }
 
 /// An instruction; those here that write a register write r0.
-fn insn(code: u8, off: i16, imm: i32) -> bpf_insn {
+pub(super) fn insn(code: u8, off: i16, imm: i32) -> bpf_insn {
     bpf_insn { code, off, imm, ..Default::default() }
 }
 
-const MOV64_IMM: u8 = 0xb7;
-const MOV64_REG: u8 = 0xbf;
-const EXIT: u8 = 0x95;
+pub(super) const MOV64_IMM: u8 = 0xb7;
+pub(super) const MOV64_REG: u8 = 0xbf;
+pub(super) const EXIT: u8 = 0x95;
 
 /// `return value`.
 fn always(value: i32) -> Vec<bpf_insn> {
@@ -70,13 +70,13 @@ fn drops(to: SocketAddr) -> Vec<bpf_insn> {
     ]
 }
 
-fn owned(fd: i32, what: &str) -> OwnedFd {
+pub(super) fn owned(fd: i32, what: &str) -> OwnedFd {
     assert!(fd >= 0, "{what}: {}", io::Error::from_raw_os_error(-fd));
     // SAFETY: a descriptor that was just made and that nobody else owns.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-fn load(kind: u32, program: &[bpf_insn]) -> OwnedFd {
+pub(super) fn load(kind: u32, program: &[bpf_insn]) -> OwnedFd {
     // SAFETY: static strings, instructions and their number; no options.
     let fd = unsafe {
         libbpf_sys::bpf_prog_load(
@@ -91,7 +91,7 @@ fn load(kind: u32, program: &[bpf_insn]) -> OwnedFd {
     owned(fd, "load a foreign program")
 }
 
-fn attach(program: &OwnedFd, ifindex: u32, kind: u32, flags: u32) -> OwnedFd {
+pub(super) fn attach(program: &OwnedFd, ifindex: u32, kind: u32, flags: u32) -> OwnedFd {
     let opts = libbpf_sys::bpf_link_create_opts {
         sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
         flags,
@@ -139,7 +139,7 @@ pub fn ifindex(name: &str) -> u32 {
     found.unwrap_or_else(|| panic!("no {name}")).index
 }
 
-fn program_id(program: &OwnedFd) -> u32 {
+pub(super) fn program_id(program: &OwnedFd) -> u32 {
     let mut info = libbpf_sys::bpf_prog_info::default();
     let mut bytes = size_of_val(&info) as u32;
     // SAFETY: zeroed information of the size that is stated asks for no arrays.
@@ -149,8 +149,11 @@ fn program_id(program: &OwnedFd) -> u32 {
     info.id
 }
 
-/// Ids of the programs on a TC hook of `eth0`, in the order in which they run.
+/// Ids of the programs on a TC hook of `eth0`, in the order in which they run; none where there is no tcx.
 pub fn tcx_programs(namespace: &NetNs, place: Place) -> Vec<u32> {
+    if !super::tcx() {
+        return Vec::new();
+    }
     let kind =
         if place == Place::TcxEgress { libbpf_sys::BPF_TCX_EGRESS } else { libbpf_sys::BPF_TCX_INGRESS };
     let query = || {

@@ -10,6 +10,8 @@ pub mod broadcaster;
 #[cfg(feature = "fabric")]
 pub mod capture;
 #[cfg(all(feature = "fabric", feature = "ebpf"))]
+pub mod counting;
+#[cfg(all(feature = "fabric", feature = "ebpf"))]
 pub mod foreign;
 #[cfg(feature = "fabric")]
 pub mod group;
@@ -19,9 +21,15 @@ pub mod hosts;
 pub mod memory;
 #[cfg(feature = "fabric")]
 pub mod strangers;
+#[cfg(all(feature = "fabric", feature = "ebpf"))]
+pub mod traces;
+#[cfg(all(feature = "fabric", feature = "ebpf"))]
+pub mod victim;
 
 use std::io::Write;
 use std::sync::OnceLock;
+
+use electrode::config::TcMechanism;
 
 /// Set where a skipped privileged test must fail the run.
 const REQUIRE: &str = "ELECTRODE_REQUIRE_EBPF";
@@ -42,6 +50,25 @@ pub fn privileged(test_name: &str) -> bool {
             false
         }
     }
+}
+
+/// Whether the kernel has tcx (6.6), which this test needs: use as [`privileged`].
+pub fn has_tcx(test_name: &str) -> bool {
+    let has = tcx();
+    if !has {
+        skip(test_name, "no tcx before 6.6");
+    }
+    has
+}
+
+/// Whether the kernel has tcx.
+pub fn tcx() -> bool {
+    electrode::probe::kernel_version().is_some_and(|version| version >= electrode::probe::TCX)
+}
+
+/// How TC programs can be attached here.
+pub fn mechanisms() -> Vec<TcMechanism> {
+    if tcx() { vec![TcMechanism::Tcx, TcMechanism::Clsact] } else { vec![TcMechanism::Clsact] }
 }
 
 /// Reports a skipped test, for a reason that the test found itself; fails it where skipping is forbidden.

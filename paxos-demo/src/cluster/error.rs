@@ -7,6 +7,7 @@ use electrode::fabric::FabricError;
 use crate::cli::BackendChoice;
 use crate::config::ConfigError;
 use crate::key_file::KeyFileError;
+use crate::privileges::PrivilegeError;
 
 /// Why a group does not run.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,9 @@ pub enum ClusterError {
     /// No key file can be made.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
+    /// The replicas cannot run as the user that they should.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
     /// The configuration cannot be written, or is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),

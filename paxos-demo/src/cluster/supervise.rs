@@ -35,6 +35,7 @@ pub fn run(args: ClusterArgs, stop: &Stop) -> Result<(), ClusterError> {
     spec.resp_port = Some(args.resp_port);
     spec.data_dir = args.data_dir;
     spec.authenticated = args.authenticated;
+    spec.user = args.user;
 
     println!("Starting {} replicas ...", args.replicas);
     let cluster = match Cluster::start(spec, stop) {

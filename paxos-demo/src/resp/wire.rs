@@ -99,7 +99,11 @@ fn array<'a>(input: &'a [u8], progress: &mut Progress) -> Found<'a> {
         match input.get(at) {
             None => return Ok(None),
             Some(b'$') => {}
-            Some(&other) => return Err(ProtocolError::Expected(char::from(other))),
+            // An error ends with its line: what would end it earlier is told as a space, as by Redis.
+            Some(&other) => {
+                let said = Some(char::from(other)).filter(|said| !said.is_control());
+                return Err(ProtocolError::Expected(said.unwrap_or(' ')));
+            }
         }
         let length = number(input, at + 1, "bulk count string", ProtocolError::BulkLength)?;
         let Some((length, next)) = length else { return Ok(None) };
@@ -298,6 +302,7 @@ mod tests {
         assert_eq!(said(b"get \"k\r\n"), "unbalanced quotes in request");
         assert_eq!(said(b"*1\r\n:5\r\n"), "expected '$', got ':'");
         assert_eq!(said(b"*1\r\n*1\r\n"), "expected '$', got '*'");
+        assert_eq!(said(b"*1\r\n\n"), "expected '$', got ' '", "no line of its own");
         assert_eq!(said(b"*1\r\n$-1\r\n"), "invalid bulk length");
         assert_eq!(said(b"*1\r\n$abc\r\n"), "invalid bulk length");
         assert_eq!(said(b"*1\r\n$1000000000\r\n"), "invalid bulk length");

@@ -6,10 +6,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::check::Coverage;
 use super::run::{Outcome, Setting, run_seed};
+use super::whole::Programs;
 use crate::cli::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, SimulateArgs};
 use crate::plant::{Plant, UnknownPlant};
 
@@ -19,11 +21,17 @@ const LINES: usize = 60;
 const PROGRESS_AFTER: Duration = Duration::from_secs(2);
 
 /// Why nothing was simulated.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum SimulateError {
     /// `--plant` with an unknown name.
     #[error(transparent)]
     Plant(#[from] UnknownPlant),
+    /// The kernel's bug is in its model.
+    #[error("{0} is planted in the model of the kernel's side: bytecode is without it")]
+    Modelled(Plant),
+    /// Kernel programs were asked for and cannot be had.
+    #[error(transparent)]
+    Programs(#[from] electrode::Error),
 }
 
 /// Runs the command; the exit code says whether a rule was broken.
@@ -31,6 +39,8 @@ pub fn simulate(args: &SimulateArgs) -> Result<u8, SimulateError> {
     let mut setting = Setting {
         replicas: args.replicas.map(usize::from),
         durability: args.durability,
+        programs: args.fast_path,
+        storm_ms: args.storm_ms,
         ..Setting::default()
     };
     match args.plant.as_deref() {
@@ -46,6 +56,14 @@ pub fn simulate(args: &SimulateArgs) -> Result<u8, SimulateError> {
             }
         },
         None => {}
+    }
+    if matches!(args.fast_path, Programs::Bytecode | Programs::Compare) {
+        electrode::simulation::kernel_programs()?;
+        if let Some(plant) =
+            Plant::ALL.iter().find(|plant| setting.plants.has(**plant) && plant.is_modelled())
+        {
+            return Err(SimulateError::Modelled(*plant));
+        }
     }
     let begun = Instant::now();
     let first = args.seed.unwrap_or(0);
@@ -99,11 +117,14 @@ fn report(outcome: &Outcome, args: &SimulateArgs, setting: &Setting) {
     if let Some(violation) = &outcome.violation {
         println!("seed {}: {violation}", outcome.seed);
     }
+    let fast_path = args.fast_path.to_possible_value().filter(|_| args.fast_path != Programs::Stepped);
     let mut again = format!("paxos-demo simulate --seeds 1 --seed {} --trace", outcome.seed);
     for (flag, value) in [
         ("--plant", args.plant.clone()),
         ("--replicas", args.replicas.map(|n| n.to_string())),
         ("--durability", args.durability.map(|d| d.to_string())),
+        ("--storm-ms", args.storm_ms.map(|ms| ms.to_string())),
+        ("--fast-path", fast_path.map(|value| value.get_name().to_owned())),
     ] {
         if let Some(value) = value {
             again.push_str(&format!(" {flag} {value}"));

@@ -1,12 +1,14 @@
 //! Ingress: frames meet a CPU, programs run there step by step, and what becomes of the frame.
 
 use electrode::abi::Kind;
-use electrode::model::{Action, Run, Step, frame};
+use electrode::model::{Action, Outcome, Run, Step, frame};
 use electrode::wire;
+use electrode::words::GateWord;
 
 use super::check::Promise;
 use super::machine::Process;
 use super::weather::US;
+use super::whole::Programs;
 use super::world::{Frame, Happening, World};
 
 impl World {
@@ -47,6 +49,9 @@ impl World {
 
     /// Lets a CPU work until its queue is empty or its program is interrupted.
     pub(super) fn run_cpu(&mut self, node: usize, cpu: usize) {
+        if self.programs != Programs::Stepped {
+            return self.run_cpu_whole(node, cpu);
+        }
         while !self.nodes[node].cpus[cpu].planned {
             if !self.ready(node, cpu) {
                 return;
@@ -86,18 +91,24 @@ impl World {
 
     /// Whether there is a program to run; takes the next frame if there is none.
     fn ready(&mut self, node: usize, cpu: usize) -> bool {
-        let machine = &mut self.nodes[node];
-        if machine.cpus[cpu].run.is_some() {
+        if self.nodes[node].cpus[cpu].run.is_some() {
             return true;
         }
-        let Some(frame) = machine.cpus[cpu].queue.pop_front() else { return false };
-        if !machine.attached {
+        let Some(frame) = self.next_frame(node, cpu) else { return false };
+        self.nodes[node].cpus[cpu].run = Some(Run::new(&frame, cpu as u32));
+        true
+    }
+
+    /// The next frame that meets a program.
+    pub(super) fn next_frame(&mut self, node: usize, cpu: usize) -> Option<Frame> {
+        loop {
+            let frame = self.nodes[node].cpus[cpu].queue.pop_front()?;
+            if self.nodes[node].attached {
+                return Some(frame);
+            }
             // It has left its hook since; the frame goes where it would go without it.
             self.deliver(node, &frame);
-            return self.ready(node, cpu);
         }
-        machine.cpus[cpu].run = Some(Run::new(&frame, cpu as u32));
-        true
     }
 
     /// Runs the program at work to its end.
@@ -113,44 +124,53 @@ impl World {
         machine.kernel.control.virtual_now_ns = now;
         let before = machine.kernel.gate();
         let step = run.step(&mut machine.kernel);
-        let after = machine.kernel.gate();
         self.trace.mix(&[node as u64, cpu as u64, machine.kernel.control.gate]);
-        if after.op != before.op {
-            self.trace.line(now, |line| {
-                line.push_str(&format!(
-                    "r{node} cpu{cpu} tail {} -> {} in epoch {}",
-                    before.op, after.op, after.epoch
-                ));
-            });
-            // F7: whatever the program acknowledges later, it promises it here.
-            if let Some(promise) = Promise::of(&run, machine.addr)
-                && !machine.kernel.params.log_only
-            {
-                let checked = self.checker.promised(node, promise, &machine.kernel);
-                self.violate(checked);
-            }
-        }
-        let machine = &mut self.nodes[node];
+        self.tail_moved(node, cpu, run.frame(), before);
         let Step::Done(outcome) = step else {
-            machine.cpus[cpu].run = Some(run);
+            self.nodes[node].cpus[cpu].run = Some(run);
             return false;
         };
-        let frame: Frame = run.frame().into();
+        self.judged(node, cpu, &run.frame().into(), outcome);
+        true
+    }
+
+    /// A program that works on `frame` may have moved the tail. F7: whatever it acknowledges later, it promises it
+    /// here.
+    pub(super) fn tail_moved(&mut self, node: usize, cpu: usize, frame: &[u8], before: GateWord) {
+        let machine = &self.nodes[node];
+        let after = machine.kernel.gate();
+        if after.op == before.op {
+            return;
+        }
+        self.trace.line(self.now, |line| {
+            let (from, to, epoch) = (before.op, after.op, after.epoch);
+            line.push_str(&format!("r{node} cpu{cpu} tail {from} -> {to} in epoch {epoch}"));
+        });
+        if let Some(promise) = Promise::of(frame, machine.addr)
+            && !machine.kernel.params.log_only
+        {
+            let checked = self.checker.promised(node, promise, &machine.kernel);
+            self.violate(checked);
+        }
+    }
+
+    /// A program is done with a frame.
+    pub(super) fn judged(&mut self, node: usize, cpu: usize, frame: &Frame, outcome: Outcome) {
+        *self.verdicts.entry(outcome.verdict).or_default() += 1;
         if outcome.rang {
             self.ring(node);
         }
-        self.trace.line(now, |line| {
-            line.push_str(&format!("r{node} cpu{cpu} {}: {}", outcome.verdict.name(), describe(&frame)));
+        self.trace.line(self.now, |line| {
+            line.push_str(&format!("r{node} cpu{cpu} {}: {}", outcome.verdict.name(), describe(frame)));
         });
         match outcome.action {
-            Action::Pass => self.deliver(node, &frame),
+            Action::Pass => self.deliver(node, frame),
             Action::Drop => {}
             Action::Reply(reply) => {
                 let published = outcome.verdict == electrode::abi::Verdict::TxAck;
                 self.leave(node, reply.into(), !published || self.nodes[node].kernel.plants.shared_scratch);
             }
         }
-        true
     }
 
     /// The stack: a datagram with a right checksum goes into the socket, if there is one with room.

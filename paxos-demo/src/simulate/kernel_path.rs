@@ -1,5 +1,6 @@
-//! The fast path of a simulated endpoint: user space's side of the words in kernel memory, access by access as
-//! `electrode/src/backend/ebpf` does it. Between any two accesses the programs may run ([`effect`]).
+//! The fast path over a modelled kernel: user space's side of the words in its memory, access by access as
+//! `electrode/src/backend/ebpf` does it. Between any two accesses the programs may run ([`effect`]), unless
+//! programs and calls are taken whole.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::BorrowedFd;
@@ -27,12 +28,16 @@ pub(super) struct SimKernel {
     pub shared: Shared,
     pub node: usize,
     pub members: Vec<SocketAddr>,
+    /// Whether something may happen before each access; otherwise calls are whole.
+    pub stepped: bool,
 }
 
 impl SimKernel {
     /// One access to kernel memory, after whatever happens before it.
     fn at<T>(&self, what: &'static str, access: impl FnOnce(&mut Kernel) -> T) -> T {
-        effect(&self.shared, self.node, what);
+        if self.stepped {
+            effect(&self.shared, self.node, what);
+        }
         self.peek(access)
     }
 
@@ -104,7 +109,6 @@ impl FastPath for SimKernel {
             if incomplete && OpNumber(last) >= gate.op {
                 break;
             }
-            lock(&self.shared).checker.drained(self.node, OpNumber(last));
             sink(Logged {
                 view: View(view),
                 first: OpNumber(first),
@@ -122,11 +126,6 @@ impl FastPath for SimKernel {
         let frozen = self.at("opening", |kernel| kernel.gate());
         if frozen.state != GateState::Frozen {
             self.broken("C6", format!("the gate is opened over {frozen:?}"));
-        }
-        {
-            let mut world = lock(&self.shared);
-            let checked = world.checker.opening(self.node, opening);
-            world.violate(checked);
         }
         if !self.planted(Plant::P12) {
             self.wait_for_writers();
@@ -165,9 +164,6 @@ impl FastPath for SimKernel {
         if !opened {
             self.broken("C6", format!("the frozen gate moved: {:?}", self.peek(|kernel| kernel.gate())));
         }
-        let mut world = lock(&self.shared);
-        let World { now, trace, .. } = &mut *world;
-        trace.line(*now, |line| line.push_str(&format!("r{} opens {opening:?}", self.node)));
         Ok(())
     }
 
@@ -186,10 +182,8 @@ impl FastPath for SimKernel {
     fn renew_lease(&mut self) {}
 
     fn begin_round(&mut self, round: &RoundSlot) {
-        {
-            let mut world = lock(&self.shared);
-            *world.nodes[self.node].missed_at(round.op) = Missed { op: round.op, view: round.view, peers: 0 };
-        }
+        *lock(&self.shared).nodes[self.node].missed_at(round.op) =
+            Missed { op: round.op, view: round.view, peers: 0 };
         // A8: three stores in any order, and nothing that tells a reader which of them belong together.
         if !self.planted(Plant::A8) {
             self.at("invalidating a round", |kernel| kernel.round_mut(round.op).vote = 0);
@@ -271,10 +265,6 @@ impl FastPath for SimKernel {
             kernel.control.ring_at_commit = wake.at_commit.map_or(0, |op| op.0.max(1));
             kernel.control.ring_on_quorum = wake.on_quorum.into();
         });
-        let mut world = lock(&self.shared);
-        let machine = &mut world.nodes[self.node];
-        machine.armed = wake != Wake::default();
-        machine.rang = false;
     }
 
     fn disarm(&mut self) {

@@ -8,6 +8,7 @@ use electrode::model::params::{BUSY_TRIES, SWAP_TRIES};
 use electrode::model::{Kernel, Params, Plants as KernelPlants, Run};
 use electrode::types::{OpNumber, ReplicaId, View};
 
+use super::bytecode::Object;
 use super::disk::Disk;
 use super::weather::Weather;
 use super::world::Frame;
@@ -57,7 +58,12 @@ pub(super) struct Missed {
 /// One machine.
 pub(super) struct Machine {
     pub addr: SocketAddr,
+    /// Memory of the programs; where these are bytecode, a copy of it for those who check.
     pub kernel: Kernel,
+    /// The programs of this life, where they are bytecode.
+    pub object: Option<Object>,
+    /// How often its memory went into the trace.
+    pub memory_traced: u32,
     pub cpus: [Cpu; 2],
     /// Whether the programs are on their hooks.
     pub attached: bool,
@@ -94,6 +100,8 @@ impl Machine {
         Self {
             addr: config.replicas[id],
             kernel: memory(id, config, weather, 0, Plants::NONE),
+            object: None,
+            memory_traced: 0,
             cpus: Default::default(),
             attached: false,
             ghosts: Vec::new(),
@@ -117,6 +125,25 @@ impl Machine {
     /// Whether no program of this machine is at work or about to be.
     pub(super) fn quiet(&self) -> bool {
         !self.attached && self.cpus.iter().all(|cpu| cpu.run.is_none() && cpu.queue.is_empty())
+    }
+
+    /// L7: a carrier meets the program that makes copies of it.
+    pub(super) fn meet_carrier(&mut self) {
+        match &self.object {
+            Some(object) => object.meet_carrier(),
+            None => self.carriers += 1,
+        }
+    }
+
+    /// L7: the copy for `peer` does not leave.
+    pub(super) fn miss(&mut self, op: OpNumber, view: View, peer: usize) {
+        if let Some(object) = &self.object {
+            return object.miss(op, view, peer);
+        }
+        let missed = self.missed_at(op);
+        if (missed.op, missed.view) == (op, view) {
+            missed.peers |= 1 << peer;
+        }
     }
 
     pub(super) fn missed_at(&mut self, op: OpNumber) -> &mut Missed {

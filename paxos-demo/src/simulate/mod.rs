@@ -2,7 +2,8 @@
 //!
 //! The replica core, its driver and the user-space half of the library are those that ship; only sockets,
 //! kernel programs, clock and disk are replaced. The kernel programs are [`electrode::model`], stopped between
-//! any two of their steps, on two CPUs a replica.
+//! any two of their steps, on two CPUs a replica. Or they are the bytecode ([`whole`], [`bytecode`]): then
+//! programs, and calls of the fast path, which is the one that ships, are one event each.
 //!
 //! ```text
 //!  Driver (core + Endpoint) ──FastPath──> kernel_path ──> Machine: kernel memory, CPUs, socket
@@ -20,9 +21,11 @@
 //! What must hold is checked from outside ([`check`]): frames, calls of fast path and disk, what is handed to
 //! the replica and what it wants done. A seed decides everything; the same seed gives the same trace.
 
+mod bytecode;
 mod check;
 mod clients;
 mod command;
+mod compare;
 mod cpu;
 mod disk;
 mod effect;
@@ -38,10 +41,13 @@ pub mod story;
 mod tests;
 mod trace;
 mod transport;
+mod watched_path;
 mod weather;
+mod whole;
 mod wire;
 mod world;
 
 pub use check::{Coverage, Violation};
 pub use command::{SimulateError, simulate};
 pub use run::{Outcome, Setting, run_seed};
+pub use whole::Programs;

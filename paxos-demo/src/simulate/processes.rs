@@ -3,10 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use electrode::config::{Acks, EndpointConfig};
-use electrode::simulation::{Clock, EndpointPlants};
+use electrode::simulation::{Clock, EndpointPlants, FastPath};
 use electrode::types::ReplicaId;
 use electrode::{Endpoint, Event};
 
+use super::bytecode;
 use super::check::Violation;
 use super::disk::{Disk, SimStorage};
 use super::effect::Killed;
@@ -15,7 +16,9 @@ use super::kernel_path::SimKernel;
 use super::machine::{Fate, OFFLOADS, Process, memory};
 use super::run::panic_message;
 use super::transport::SimTransport;
+use super::watched_path::WatchedPath;
 use super::weather::{MS, Times, US};
+use super::whole::Programs;
 use super::world::{Happening, Shared, World, lock};
 use crate::batcher::Batching;
 use crate::config::Durability;
@@ -191,6 +194,7 @@ pub(super) fn start(shared: &Shared, node: usize) {
     let fresh = memory(node, &world.config, &world.weather, incarnation, world.plants);
     let machine = &mut world.nodes[node];
     machine.kernel = fresh;
+    machine.object = None;
     machine.life = life;
     machine.attached = true;
     if machine.fate == (Fate::BeginsAnew { wiped: false }) {
@@ -208,16 +212,21 @@ pub(super) fn start(shared: &Shared, node: usize) {
     let (endpoint, replica) =
         (world.endpoint_config(node, incarnation), world.replica_config(node, incarnation));
     let (clock, plants, log_slots) = (world.clock(), world.plants, world.config.log_slots);
+    let path = match fast_path(shared, &mut world, &endpoint) {
+        Ok(path) => path,
+        Err(error) => {
+            world.violate(Err(Violation::new("start", node, error.to_string())));
+            return world.died(node);
+        }
+    };
     drop(world);
 
-    let members = endpoint.members.clone();
-    let path = SimKernel { shared: shared.clone(), node, members };
     let transport = SimTransport { shared: shared.clone(), node };
     let driver = catch_unwind(AssertUnwindSafe(|| {
         let endpoint = Endpoint::open_simulated(
             endpoint,
             Box::new(transport),
-            Box::new(path),
+            path,
             Clock::Virtual(clock),
             endpoint_plants(plants),
         )?;
@@ -241,6 +250,24 @@ pub(super) fn start(shared: &Shared, node: usize) {
         }
         Err(payload) => world.unwound(node, payload),
     }
+}
+
+/// The fast path of a new life, and where programs are bytecode, these.
+fn fast_path(
+    shared: &Shared,
+    world: &mut World,
+    config: &EndpointConfig,
+) -> electrode::Result<Box<dyn FastPath>> {
+    let node = config.me.index();
+    let whole = world.programs != Programs::Stepped;
+    let inner: Box<dyn FastPath> = if world.programs == Programs::Bytecode {
+        let (object, path) = bytecode::load(world.seed, config, world.now)?;
+        world.nodes[node].object = Some(object);
+        path
+    } else {
+        Box::new(SimKernel { shared: shared.clone(), node, members: config.members.clone(), stepped: !whole })
+    };
+    Ok(Box::new(WatchedPath { shared: shared.clone(), node, inner, whole }))
 }
 
 /// The process takes one step of its driver and goes to sleep.

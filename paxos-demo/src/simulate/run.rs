@@ -2,16 +2,20 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Once};
 
+use electrode::abi::Verdict;
 use fastrand::Rng;
 
 use super::check::{Coverage, Violation};
+use super::compare::compare;
 use super::machine::{Fate, Process};
 use super::pump::pump;
 use super::trace::Trace;
 use super::weather::{MS, US, Weather};
+use super::whole::Programs;
 use super::world::{Happening, Shared, World, lock};
 use crate::config::{ClusterConfig, Durability};
 use crate::plant::Plants;
@@ -23,8 +27,12 @@ pub struct Setting {
     pub replicas: Option<usize>,
     /// Durability; drawn by the seed if not given.
     pub durability: Option<Durability>,
+    /// Faults end after so many milliseconds of virtual time, or earlier if the seed says so.
+    pub storm_ms: Option<u64>,
     /// Rules broken on purpose.
     pub plants: Plants,
+    /// How kernel programs run.
+    pub programs: Programs,
     /// Keep the trace as text.
     pub trace: bool,
 }
@@ -42,6 +50,8 @@ pub struct Outcome {
     pub events: u64,
     /// Ops committed.
     pub ops: u64,
+    /// How often kernel programs came to each verdict.
+    pub verdicts: BTreeMap<Verdict, u64>,
     /// How much happened of what is seldom.
     pub coverage: Coverage,
     /// Requests answered.
@@ -54,12 +64,22 @@ pub struct Outcome {
 
 /// Runs one seed.
 pub fn run_seed(seed: u64, setting: &Setting) -> Outcome {
+    match setting.programs {
+        Programs::Compare => compare(seed, setting),
+        _ => run_once(seed, setting),
+    }
+}
+
+/// Runs one seed with one kind of programs.
+pub(super) fn run_once(seed: u64, setting: &Setting) -> Outcome {
     let mut rng = Rng::with_seed(seed);
-    let weather = Weather::draw(&mut rng, setting.replicas, setting.durability);
+    let mut weather = Weather::draw(&mut rng, setting.replicas, setting.durability);
+    weather.storm_ns = setting.storm_ms.map_or(weather.storm_ns, |ms| weather.storm_ns.min(ms * MS));
     let config = cluster_config(&weather);
     let mut trace = Trace::new(setting.trace);
     trace.line(0, |line| line.push_str(&format!("seed {seed}: {weather:?}")));
-    let mut world = World::new(rng, weather, setting.plants, config, trace);
+    let mut world = World::new(rng, weather, setting.plants, setting.programs, config, trace);
+    world.seed = seed;
     for node in 0..world.nodes.len() {
         let at = world.rng.u64(0..5 * MS);
         world.plan(at, Happening::Start { node });
@@ -73,6 +93,9 @@ pub fn run_seed(seed: u64, setting: &Setting) -> Outcome {
     quietly(|| settle(&shared));
 
     let mut world = lock(&shared);
+    if setting.programs != Programs::Stepped {
+        world.trace_all_memory();
+    }
     let processes = world.take_processes();
     if world.violation.is_none() {
         let World { checker, clients, .. } = &mut *world;
@@ -85,6 +108,7 @@ pub fn run_seed(seed: u64, setting: &Setting) -> Outcome {
         trace_hash: world.trace.hash(),
         events: world.trace.events(),
         ops: world.checker.committed_ops().len() as u64,
+        verdicts: std::mem::take(&mut world.verdicts),
         coverage: world.checker.coverage,
         answers: world.clients.answers,
         virtual_ns: world.now,

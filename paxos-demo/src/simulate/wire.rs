@@ -204,7 +204,7 @@ impl World {
             // A filter in front takes it, and nobody counts.
             return;
         }
-        self.nodes[node].carriers += 1;
+        self.nodes[node].meet_carrier();
         let Ok((header, _)) = wire::parse(datagram) else { return };
         let (op, view) = (header.last(), header.view());
         let prepare = header.kind() == Some(Kind::Prepare);
@@ -217,9 +217,8 @@ impl World {
                 self.trace.line(self.now, |line| {
                     line.push_str(&format!("r{node} clone for r{peer} fails, op {op}"));
                 });
-                let missed = self.nodes[node].missed_at(op);
-                if prepare && (missed.op, missed.view) == (op, view) {
-                    missed.peers |= 1 << peer;
+                if prepare {
+                    self.nodes[node].miss(op, view, peer);
                 }
                 continue;
             }

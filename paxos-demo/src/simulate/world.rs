@@ -1,11 +1,12 @@
 //! Everything that is simulated, and the one queue that orders it.
 
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering as Memory};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use electrode::abi::Verdict;
 use fastrand::Rng;
 
 use super::check::{Checker, Violation};
@@ -14,6 +15,7 @@ use super::machine::Machine;
 use super::story::Stage;
 use super::trace::Trace;
 use super::weather::Weather;
+use super::whole::Programs;
 use super::wire::Links;
 use crate::config::ClusterConfig;
 use crate::plant::Plants;
@@ -101,10 +103,12 @@ impl Ord for Entry {
 /// All of it.
 pub(super) struct World {
     pub now: u64,
+    pub seed: u64,
     clock: Arc<AtomicU64>,
     pub rng: Rng,
     pub weather: Weather,
     pub plants: Plants,
+    pub programs: Programs,
     pub config: ClusterConfig,
     queue: BinaryHeap<Entry>,
     sequence: u64,
@@ -114,6 +118,8 @@ pub(super) struct World {
     pub seen: VecDeque<(usize, Frame)>,
     pub clients: Clients,
     pub checker: Checker,
+    /// How often programs came to each verdict.
+    pub verdicts: BTreeMap<Verdict, u64>,
     /// What a story does; none in a seed.
     pub stage: Option<Stage>,
     pub trace: Trace,
@@ -129,6 +135,7 @@ impl World {
         mut rng: Rng,
         weather: Weather,
         plants: Plants,
+        programs: Programs,
         config: ClusterConfig,
         trace: Trace,
     ) -> Self {
@@ -136,12 +143,15 @@ impl World {
         let clients = Clients::new(&weather, &config, &mut rng);
         Self {
             now: 0,
+            seed: 0,
             clock: Arc::default(),
             rng,
             links: Links::new(weather.members),
             checker: Checker::new(weather.members, weather.durability),
+            verdicts: BTreeMap::new(),
             weather,
             plants,
+            programs,
             config,
             queue: BinaryHeap::new(),
             sequence: 0,

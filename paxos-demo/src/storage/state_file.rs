@@ -96,11 +96,7 @@ impl StateFile {
                 Persisted { id, incarnation: clock, born, view, last_normal_view, config_hash, met }
             }
             Some(Self { persisted: last, .. }) => {
-                let next = last.incarnation.checked_add(1).ok_or_else(|| StorageError::Damaged {
-                    path: files.path(FILE),
-                    offset: 0,
-                    reason: "no incarnation is left".into(),
-                })?;
+                let next = last.incarnation.checked_add(1).expect("refused when it was found");
                 Persisted { incarnation: clock.max(next), ..last }
             }
         };
@@ -128,7 +124,7 @@ impl StateFile {
         Ok(Some(Self { durability, lived, persisted }))
     }
 
-    /// Whether the file is this replica's.
+    /// Whether the file is this replica's, and another life can follow it.
     fn check(
         &self,
         files: &dyn Files,
@@ -147,6 +143,10 @@ impl StateFile {
         }
         if found.config_hash != config_hash {
             return Err(StorageError::WrongConfig { path, found: found.config_hash, expected: config_hash });
+        }
+        // Here, and not when the next life begins: by then the end of the log may have been repaired.
+        if found.incarnation == u32::MAX {
+            return Err(StorageError::Damaged { path, offset: 0, reason: "no incarnation is left".into() });
         }
         Ok(())
     }

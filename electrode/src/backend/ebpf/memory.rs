@@ -16,7 +16,7 @@ use super::layout::SLOT_HEADER_BYTES;
 use crate::error::{Error, Result};
 
 /// One mmapped array map; keeps the map alive.
-struct Mapping {
+pub(super) struct Mapping {
     base: NonNull<u8>,
     bytes: usize,
     /// Distance between elements.
@@ -29,7 +29,7 @@ struct Mapping {
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    fn new(map: MapHandle) -> Result<Self> {
+    pub(super) fn new(map: MapHandle) -> Result<Self> {
         let stride = (map.value_size() as usize).next_multiple_of(8);
         let len = map.max_entries();
         // SAFETY: sysconf has no preconditions.
@@ -54,10 +54,20 @@ impl Mapping {
         Ok(Self { base, bytes, stride, len, _map: map })
     }
 
-    fn element(&self, index: u32) -> *mut u8 {
+    pub(super) fn element(&self, index: u32) -> *mut u8 {
         assert!(index < self.len);
         // SAFETY: index < len, so the element lies within the mapping.
         unsafe { self.base.as_ptr().add(index as usize * self.stride) }
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(super) fn stride(&self) -> usize {
+        self.stride
     }
 }
 

@@ -4,6 +4,8 @@ mod grace;
 mod layout;
 mod memory;
 pub(crate) mod object;
+#[cfg(feature = "simulation")]
+pub(crate) mod test_run;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,8 +16,9 @@ use std::time::{Duration, Instant};
 use electrode_bpf::types::{elec_config, elec_counters, elec_params, elec_round};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, RingBuffer, RingBufferBuilder};
 
+use self::grace::Grace;
 use self::memory::{Config, Control, KeySlots, Rounds, Slots};
-use self::object::{Object, address_bytes};
+use self::object::{Maps, Object, address_bytes};
 use super::{FastPath, Heard, Logged, Opening, RoundSlot, Wake};
 use crate::abi::Verdict;
 use crate::attach::{self, Attached};
@@ -62,6 +65,7 @@ pub(crate) struct Ebpf {
     rounds: Rounds,
     slots: Slots,
     counters: MapHandle,
+    grace: Grace,
     bell: RingBuffer<'static>,
     members: Vec<SocketAddr>,
     carrier: SocketAddr,
@@ -124,11 +128,27 @@ impl Ebpf {
         };
         let leased = tc == TcMechanism::Clsact;
         let params = params(config, interface.index, socket_cookie, payload_bytes_max, leased);
-        let object = Object::load(&params)?;
-        let control = Arc::new(Control::new(object.control)?);
+        let Object { tx, rx_tc, rx_xdp, maps } = Object::load(&params)?;
+        let mut ebpf = Self::with_maps(config, maps, leased, crate::clock::monotonic_ns())?;
+        let (hook, ingress, note) = attach_ingress(config.hook, interface, &rx_tc, &rx_xdp, tc)?;
+        ebpf._hooks.push(ingress);
+        (ebpf.hook, ebpf.note) = (hook, note);
+        if config.offloads.broadcast {
+            let egress = attach::tc(tx.as_fd(), interface.index, Direction::Egress, tc)?;
+            // Dropped first: the ingress filter, which came first, takes the empty clsact qdisc along.
+            ebpf._hooks.insert(0, egress);
+            let peers = config.peers().iter().map(|p| (p.index(), config.members[p.index()].ip())).collect();
+            let sink = Arc::new(HopWords(Arc::clone(&ebpf.control)));
+            ebpf._watcher = Some(Watcher::start(interface.index, peers, sink)?);
+        }
+        Ok(ebpf)
+    }
 
+    /// The user-space side of loaded programs that are on no hook.
+    fn with_maps(config: &EndpointConfig, maps: Maps, leased: bool, opened_ns: u64) -> Result<Self> {
+        let control = Arc::new(Control::new(maps.control)?);
         let mut bell = RingBufferBuilder::new();
-        bell.add(&object.bell, |_| 0).map_err(|e| Error::Kernel {
+        bell.add(&maps.bell, |_| 0).map_err(|e| Error::Kernel {
             what: "map the doorbell".into(),
             reason: e.to_string(),
             hint: "`elecctl doctor` tells what this kernel can do".into(),
@@ -142,19 +162,20 @@ impl Ebpf {
         let mut ebpf = Self {
             _hooks: Vec::new(),
             _watcher: None,
-            config: Config::new(object.config)?,
-            key_slots: KeySlots::new(object.keys)?,
+            config: Config::new(maps.config)?,
+            key_slots: KeySlots::new(maps.keys)?,
             keys: config.keys.clone(),
-            rounds: Rounds::new(object.rounds)?,
-            slots: Slots::new(object.slots)?,
-            counters: object.counters,
+            rounds: Rounds::new(maps.rounds)?,
+            slots: Slots::new(maps.slots)?,
+            counters: maps.counters,
+            grace: Grace::new()?,
             bell,
             members: config.members.clone(),
             carrier: carrier_address(config.addr()),
             broadcast: config.offloads.broadcast,
             fast_ack: config.offloads.fast_ack,
             leased,
-            opened_ns: crate::clock::monotonic_ns(),
+            opened_ns,
             armed: false,
             hook: Hook::Tc,
             note: None,
@@ -166,19 +187,6 @@ impl Ebpf {
         (0..2).for_each(|slot| ebpf.key_slots.write(slot, ebpf.key(slot).map(Key::words)));
         // Members must be there before the first carrier; view and leader come with the first opening.
         ebpf.write_config(View(0), ReplicaId(0));
-
-        let (hook, ingress, note) =
-            attach_ingress(config.hook, interface, &object.rx_tc, &object.rx_xdp, tc)?;
-        ebpf._hooks.push(ingress);
-        (ebpf.hook, ebpf.note) = (hook, note);
-        if config.offloads.broadcast {
-            let egress = attach::tc(object.tx.as_fd(), interface.index, Direction::Egress, tc)?;
-            // Dropped first: the ingress filter, which came first, takes the empty clsact qdisc along.
-            ebpf._hooks.insert(0, egress);
-            let peers = config.peers().iter().map(|p| (p.index(), config.members[p.index()].ip())).collect();
-            let sink = Arc::new(HopWords(Arc::clone(&ebpf.control)));
-            ebpf._watcher = Some(Watcher::start(interface.index, peers, sink)?);
-        }
         Ok(ebpf)
     }
 
@@ -210,7 +218,7 @@ impl Ebpf {
         let since = Instant::now();
         while self.gate().busy {
             if since.elapsed() > BUSY_PATIENCE {
-                grace::period()?;
+                self.grace.period()?;
                 self.control.gate().fetch_and(!(1 << crate::abi::BUSY_SHIFT), Ordering::AcqRel);
                 return Ok(());
             }
@@ -297,7 +305,7 @@ impl FastPath for Ebpf {
         self.wait_for_writers()?;
         if opening.epoch < frozen.epoch {
             // The epoch wrapped: nothing that still runs may carry a number that comes again.
-            grace::period()?;
+            self.grace.period()?;
             self.slots.forget_epochs();
         }
         let control = &self.control;
@@ -406,7 +414,7 @@ impl FastPath for Ebpf {
         changed.iter().for_each(|slot| self.key_slots.invalidate(*slot));
         // A program that has seen the key valid reads it until it has run out; half of one and half of another
         // would be a key that nobody gave. Which key sends is not the programs' business.
-        let waited = if changed.is_empty() { Ok(()) } else { grace::period() };
+        let waited = if changed.is_empty() { Ok(()) } else { self.grace.period() };
         if waited.is_ok() {
             self.keys = Some(keys.clone());
         }

@@ -46,8 +46,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Shows what the attached programs do, once a second, until Ctrl-C.
-    Watch,
+    /// Shows what the attached programs do, live, until Ctrl-C.
+    Watch {
+        /// As JSON, one document a line.
+        #[arg(long)]
+        json: bool,
+        /// End after so many looks.
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+        /// Time between two looks.
+        #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..))]
+        interval_ms: u64,
+    },
     /// Removes clsact filters that a crashed process left; never anything that is somebody's.
     Detach,
 }
@@ -75,7 +85,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Doctor { json, interface } => doctor::run(out, json, interface.as_deref())?,
         Command::Status { json } => status::run(out, json)?,
-        Command::Watch => watch::run(out)?,
+        Command::Watch { json, count, interval_ms } => {
+            watch::run(out, json, count, std::time::Duration::from_millis(interval_ms))?;
+        }
         Command::Detach => {
             if !detach::run(out)? {
                 return Ok(ExitCode::from(EXIT_FAILED));

@@ -7,8 +7,9 @@ use crate::Failure;
 #[cfg(feature = "ebpf")]
 pub fn run(out: &mut dyn Write, json: bool) -> Result<(), Failure> {
     let endpoints = crate::installed()?;
+    let netns = electrode::inspect::network_namespace()?;
     if json {
-        let document = serde_json::json!({ "schema": 1, "endpoints": endpoints });
+        let document = serde_json::json!({ "schema": 1, "netns": netns, "endpoints": endpoints });
         writeln!(out, "{document:#}")?;
         return Ok(());
     }
@@ -18,6 +19,9 @@ pub fn run(out: &mut dyn Write, json: bool) -> Result<(), Failure> {
             "nothing of Electrode is attached in this network namespace; replicas in namespaces of their own \
              show up with --netns /proc/PID/ns/net"
         )?;
+    }
+    if !endpoints.is_empty() {
+        writeln!(out, "network namespace net:[{netns}]")?;
     }
     for endpoint in &endpoints {
         write!(out, "{}", text::endpoint(endpoint))?;
@@ -54,7 +58,8 @@ pub mod text {
             Some(left) if left > 0 => format!(", lease for {left} ms more"),
             Some(_) => ", lease has run out: nothing is acknowledged".into(),
         };
-        format!("{}, epoch {}, op {}{lease}", gate.state, gate.epoch, gate.op)
+        let Gate { state, epoch, view, leader, op, .. } = gate;
+        format!("{state}, epoch {epoch}, view {view} of member {leader}, tail {op}{lease}")
     }
 
     /// Counters that are not zero.
@@ -113,12 +118,22 @@ pub mod text {
                 attachments: Vec::new(),
                 owners: Owners::default(),
                 identity: None,
-                gate: Some(Gate { state: "follow", epoch: 2, op: 40, lease_ms: Some(-3) }),
+                gate: Some(Gate {
+                    state: "follow",
+                    epoch: 2,
+                    view: 7,
+                    leader: 1,
+                    op: 40,
+                    lease_ms: Some(-3),
+                }),
                 counters: vec![(Verdict::TxAck, 40), (Verdict::DropVote, 0)],
             };
             let text = super::endpoint(&endpoint);
             assert!(text.contains("elecctl detach"), "{text}");
-            assert!(text.contains("follow, epoch 2, op 40, lease has run out"), "{text}");
+            assert!(
+                text.contains("follow, epoch 2, view 7 of member 1, tail 40, lease has run out"),
+                "{text}"
+            );
             assert!(text.contains("tx_ack 40") && !text.contains("drop_vote"), "{text}");
         }
     }

@@ -29,7 +29,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use electrode::abi::Kind;
-use electrode::model::{Run, frame};
+use electrode::model::frame;
 use electrode::types::{OpNumber, View};
 use electrode::wire;
 
@@ -70,10 +70,10 @@ pub(super) struct Promise {
 }
 
 impl Promise {
-    /// What a program will acknowledge, if it works on a Prepare.
-    pub(super) fn of(run: &Run, own: SocketAddr) -> Option<Self> {
-        let datagram = frame::parse(run.frame(), own).ok()?;
-        let (header, _) = wire::parse(datagram.payload(run.frame())).ok()?;
+    /// What a program that works on this frame will acknowledge, if it is a Prepare.
+    pub(super) fn of(bytes: &[u8], own: SocketAddr) -> Option<Self> {
+        let datagram = frame::parse(bytes, own).ok()?;
+        let (header, _) = wire::parse(datagram.payload(bytes)).ok()?;
         (header.kind() == Some(Kind::Prepare)).then_some(Self {
             view: header.view(),
             op: header.last(),

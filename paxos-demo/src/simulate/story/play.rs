@@ -13,6 +13,7 @@ use crate::simulate::pump::pump;
 use crate::simulate::run::{cluster_config, quietly};
 use crate::simulate::trace::Trace;
 use crate::simulate::weather::{MS, Odds, Times, US, Weather};
+use crate::simulate::whole::Programs;
 use crate::simulate::world::{Happening, Shared, World, lock};
 use crate::status::{RoleName, Status};
 
@@ -56,7 +57,7 @@ pub(super) fn tell(story: &Story, seed: u64, plants: Plants) -> Told {
     let weather = still(&mut rng, story);
     let config = cluster_config(&weather);
     let stage = Stage::new(&config);
-    let mut world = World::new(rng, weather, plants, config, Trace::new(true));
+    let mut world = World::new(rng, weather, plants, Programs::Stepped, config, Trace::new(true));
     world.stage = Some(stage);
     for node in 0..world.nodes.len() {
         world.plan(0, Happening::Start { node });

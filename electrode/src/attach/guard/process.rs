@@ -1,0 +1,160 @@
+//! What the guard does. It is forked from a process with many threads, whose locks nobody will ever release here:
+//! nothing below allocates, locks, prints or panics.
+
+use std::os::fd::RawFd;
+
+use crate::net::{FilterAt, RawTc};
+use crate::privileges;
+
+/// What the owner wants.
+#[repr(C)]
+#[derive(Copy, Clone, Default)]
+pub(super) struct Order {
+    kind: u32,
+    filter: FilterAt,
+}
+
+const MAKE_QDISC: u32 = 1;
+const TAKE: u32 = 2;
+const REMOVE: u32 = 3;
+const END: u32 = 4;
+
+impl Order {
+    /// Make the qdisc; done, if there was none.
+    pub(super) const MAKE_QDISC: Self = Self { kind: MAKE_QDISC, filter: FilterAt::NONE };
+    /// All filters have gone, and the guard goes. The qdisc does, if it may; done, if so.
+    pub(super) const END: Self = Self { kind: END, filter: FilterAt::NONE };
+
+    /// A filter was attached.
+    pub(super) fn take(filter: FilterAt) -> Self {
+        Self { kind: TAKE, filter }
+    }
+
+    /// It is to go; done, if it was there.
+    pub(super) fn remove(filter: FilterAt) -> Self {
+        Self { kind: REMOVE, filter }
+    }
+}
+
+/// What came of it.
+#[repr(C)]
+#[derive(Copy, Clone, Default)]
+pub(super) struct Answer {
+    /// 0 if nothing went wrong.
+    pub(super) errno: i32,
+    /// Whether there was anything to be done.
+    pub(super) done: u32,
+}
+
+/// More than the endpoints of one process on one interface have.
+const FILTERS_MAX: usize = 128;
+
+struct Charge<'a> {
+    tc: &'a mut RawTc,
+    ifindex: u32,
+    made_qdisc: bool,
+    filters: [FilterAt; FILTERS_MAX],
+}
+
+/// Ends this process at once; what its owner left in this memory is not its to clean up.
+struct Exit;
+
+impl Drop for Exit {
+    fn drop(&mut self) {
+        // SAFETY: a number.
+        unsafe { libc::_exit(0) }
+    }
+}
+
+/// The guard, from its first instruction to its last.
+pub(super) fn run(link: RawFd, tc: &mut RawTc, ifindex: u32, shared: &[(usize, usize)]) -> ! {
+    // Nothing here panics; if something did, it must not go on in the owner's code.
+    let exit = Exit;
+    let limited = leave_all(link, tc.as_raw_fd(), shared);
+    let mut charge = Charge { tc, ifindex, made_qdisc: false, filters: [FilterAt::NONE; FILTERS_MAX] };
+    while limited.is_ok() {
+        let mut order = Order::default();
+        // SAFETY: room for an order, which is plain words.
+        let got = unsafe { libc::recv(link, (&raw mut order).cast(), size_of::<Order>(), 0) };
+        if got != size_of::<Order>() as isize {
+            // The owner is gone.
+            charge.remove_all();
+            break;
+        }
+        let answer = match charge.obey(order) {
+            Ok(done) => Answer { errno: 0, done: done.into() },
+            Err(errno) => Answer { errno, done: 0 },
+        };
+        // If nobody hears it, the next receive says so.
+        // SAFETY: an answer is plain words.
+        unsafe { libc::send(link, (&raw const answer).cast(), size_of::<Answer>(), libc::MSG_NOSIGNAL) };
+        if order.kind == END {
+            break;
+        }
+    }
+    drop(exit);
+    unreachable!()
+}
+
+/// Lets go of everything of the owner's but the two sockets.
+fn leave_all(link: RawFd, tc: RawFd, shared: &[(usize, usize)]) -> Result<(), i32> {
+    let (low, high) = (link.min(tc) as libc::c_uint, link.max(tc) as libc::c_uint);
+    let between = (low.saturating_add(1), high.saturating_sub(1));
+    let ranges =
+        [low.checked_sub(1).map(|last| (0, last)), Some(between), Some((high.saturating_add(1), u32::MAX))];
+    for (first, last) in ranges.into_iter().flatten().filter(|(first, last)| first <= last) {
+        // SAFETY: numbers only; nothing here uses the descriptors that are closed.
+        if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } != 0 {
+            // A guard that held a link would keep programs attached.
+            return Err(libc::EBADF);
+        }
+    }
+    for &(start, bytes) in shared {
+        // SAFETY: whole mappings that the owner shared with others; nothing here uses them.
+        unsafe { libc::munmap(start as *mut libc::c_void, bytes) };
+    }
+    // SAFETY: static strings and numbers. Signals stay blocked, and no terminal sends any to a session of its own.
+    unsafe {
+        libc::setsid();
+        libc::chdir(c"/".as_ptr());
+        libc::prctl(libc::PR_SET_NAME, c"elec-guard".as_ptr(), 0, 0, 0);
+    }
+    privileges::limit_to(privileges::NET_ADMIN.bit())
+}
+
+impl Charge<'_> {
+    fn obey(&mut self, order: Order) -> Result<bool, i32> {
+        match order.kind {
+            MAKE_QDISC => {
+                self.made_qdisc = self.tc.make_qdisc(self.ifindex)?;
+                Ok(self.made_qdisc)
+            }
+            TAKE => {
+                let free = self.filters.iter_mut().find(|f| **f == FilterAt::NONE).ok_or(libc::ENOSPC)?;
+                *free = order.filter;
+                Ok(true)
+            }
+            REMOVE => {
+                let removed = self.tc.remove_filter(&order.filter)?;
+                if let Some(known) = self.filters.iter_mut().find(|f| **f == order.filter) {
+                    *known = FilterAt::NONE;
+                }
+                Ok(removed)
+            }
+            END => self.remove_qdisc(),
+            _ => Err(libc::EINVAL),
+        }
+    }
+
+    fn remove_qdisc(&mut self) -> Result<bool, i32> {
+        if self.made_qdisc { self.tc.remove_qdisc_if_empty(self.ifindex) } else { Ok(false) }
+    }
+
+    /// Nobody is left to hear of a failure.
+    fn remove_all(&mut self) {
+        for filter in self.filters.iter().filter(|f| **f != FilterAt::NONE) {
+            let _ = self.tc.remove_filter(filter);
+        }
+        let _ = self.remove_qdisc();
+    }
+}
