@@ -41,27 +41,26 @@ pub enum Command {
     /// Kill the leader again and again and measure for how long nobody is served.
     Failover(FailoverArgs),
     /// Make and change the keys of a group.
-    #[command(subcommand)]
+    ///
+    /// A group with a key file believes no packet in a member's name that was not made with a key of the group. Each
+    /// replica reads its copy of the file at start and on SIGHUP, and `client status` says what it holds. To change
+    /// the key while the group runs, finish each step at every replica (copy the file, signal, look at the status)
+    /// before the next:
+    ///
+    ///   paxos-demo key add FILE      # a new key, say 2: everybody accepts both
+    ///   paxos-demo key send FILE 2   # everybody sends with the new one
+    ///   paxos-demo key drop FILE 1   # the old one is worth nothing any more
+    ///
+    /// Who sends with a key that another one does not hold is not heard by it until that one has read its file; the
+    /// status counts that as drop_key.
+    #[command(subcommand, verbatim_doc_comment)]
     Key(KeyArgs),
     /// Run groups in virtual time under every fault, by seed; exits 1 if a rule is broken.
     Simulate(SimulateArgs),
 }
 
 /// Steps of `key`.
-///
-/// A group with a key file believes no packet in a member's name that was not made with a key of the group. Each
-/// replica reads its copy of the file at start and on SIGHUP, and `client status` says what it holds. To change
-/// the key while the group runs, finish each step at every replica (copy the file, signal, look at the status)
-/// before the next:
-///
-///   paxos-demo key add FILE      # a new key, say 2: everybody accepts both
-///   paxos-demo key send FILE 2   # everybody sends with the new one
-///   paxos-demo key drop FILE 1   # the old one is worth nothing any more
-///
-/// Who sends with a key that another one does not hold is not heard by it until that one has read its file; the
-/// status counts that as drop_key.
 #[derive(Clone, Debug, Subcommand)]
-#[command(verbatim_doc_comment)]
 pub enum KeyArgs {
     /// Make a key file with a new key, number 1.
     New {
@@ -492,6 +491,13 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_explains_a_change_of_keys() {
+        let mut cli = Cli::command();
+        let help = cli.find_subcommand_mut("key").unwrap().render_long_help().to_string();
+        assert!(help.contains("key add FILE") && help.contains("drop_key"), "{help}");
     }
 
     #[test]

@@ -93,8 +93,26 @@ fn with_a_bad_file(backend: BackendChoice) {
     assert_eq!(site.count("drop_tag") + site.count("drop_key"), 0);
 }
 
+/// Replicas without root, and root that changes their file: it stays theirs, so that they can read it again.
+fn of_an_ordinary_user(backend: BackendChoice) {
+    let mut spec = patient(spec(backend));
+    spec.user = Some("nobody".to_owned());
+    let mut site = Site::start(spec);
+    let mut client = site.cluster.client().unwrap();
+    for step in [Step::Add, Step::Send(2), Step::Drop(1)] {
+        let ids = site.step(step);
+        for id in 0..REPLICAS {
+            site.renew(id, &ids);
+            client.put(b"key", format!("{step:?} {id}").as_bytes()).unwrap();
+        }
+    }
+    site.await_agreement();
+    assert_eq!(site.count("drop_tag") + site.count("drop_key"), 0);
+}
+
 on_both_backends! {
     in_order: keys_change_without_a_pause_over_udp, keys_change_without_a_pause_over_ebpf;
     in_the_wrong_order: a_key_that_others_lack_is_not_heard_over_udp, a_key_that_others_lack_is_not_heard_over_ebpf;
+    of_an_ordinary_user: keys_of_an_ordinary_user_change_over_udp, keys_of_an_ordinary_user_change_over_ebpf;
     with_a_bad_file: a_bad_key_file_changes_nothing_over_udp, a_bad_key_file_changes_nothing_over_ebpf;
 }
