@@ -4,7 +4,10 @@
 //! It sends with its own hardware address: a switch that learns a member's address at the wrong port is something
 //! that no key can help against.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use electrode::abi::{FLAG_KEY_1, Header};
@@ -13,7 +16,9 @@ use electrode::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
 use electrode::wire::{Batch, Origin, prepare_ok};
 use paxos_demo::cli::BackendChoice;
 use paxos_demo::codec;
+use paxos_demo::node::NodeStatus;
 use paxos_demo::peer::{PeerMessage, Refusal, ViewStart, Vote};
+use paxos_demo::status::{Counters, Status};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::common;
@@ -22,10 +27,15 @@ use crate::spoofer::{Captured, Ear, Spoofer};
 
 /// Datagrams captured before it begins.
 const CAPTURED: usize = 1500;
-/// Datagrams that it sends, at least.
+/// Datagrams that it sends while clients write as fast as they can, at least.
 const FORGED: u64 = 60_000;
 /// Answers that clients get meanwhile, at least.
 const ANSWERS: u64 = 3000;
+/// Keys written and read back one after the other, and datagrams that it sends for each of them, at least.
+const ASKED: u64 = 300;
+const FORGED_EACH: u64 = 400;
+/// What the members say of datagrams that they refuse.
+const REFUSED: [&str; 4] = ["drop_tag", "drop_key", "drop_target", "drop_source"];
 /// Sent in a row.
 const BURST: u64 = 64;
 
@@ -47,6 +57,8 @@ struct Neighbour {
     /// Odd like the group's, and even.
     foreign: [Key; 2],
     captured: Vec<Captured>,
+    /// Those of them that are meant for one member alone.
+    for_one: Vec<Captured>,
     rng: fastrand::Rng,
 }
 
@@ -61,6 +73,7 @@ impl Neighbour {
             members,
             foreign: [key(1), key(2)],
             captured: Vec::new(),
+            for_one: Vec::new(),
             rng: fastrand::Rng::with_seed(1),
         }
     }
@@ -69,13 +82,16 @@ impl Neighbour {
     fn listen(&mut self) {
         common::wait_for("datagrams of all members", || {
             while let Some(captured) = self.ear.hear() {
+                if captured.header().targets.get().count_ones() == 1 {
+                    self.for_one.push(captured.clone());
+                }
                 if self.captured.len() < CAPTURED || !self.knows(captured.from, captured.to) {
                     self.captured.push(captured);
                 }
             }
             // Followers speak to the leader alone.
             let all = (1..REPLICAS).all(|peer| self.knows(peer, 0) && self.knows(0, peer));
-            (self.captured.len() >= CAPTURED && all).then_some(())
+            (self.captured.len() >= CAPTURED && all && !self.for_one.is_empty()).then_some(())
         });
     }
 
@@ -144,17 +160,26 @@ impl Neighbour {
         self.send_from(from, to, bytes, tag);
     }
 
+    /// Some of everything. Two processors are for everybody.
+    fn burst(&mut self) {
+        for _ in 0..BURST {
+            if self.rng.u8(..3) == 0 { self.replay() } else { self.forge() }
+        }
+        std::thread::yield_now();
+    }
+
     /// A datagram as it was, a byte of it changed, or given to somebody for whom it was not meant.
     fn replay(&mut self) {
-        let Captured { from, mut to, mut bytes } =
-            self.captured[self.rng.usize(..self.captured.len())].clone();
-        match self.rng.u8(..3) {
-            0 => {}
+        let how = self.rng.u8(..3);
+        let kept = if how == 0 { &self.for_one } else { &self.captured };
+        let Captured { from, mut to, mut bytes } = kept[self.rng.usize(..kept.len())].clone();
+        match how {
+            0 => to = (to + 1) % REPLICAS,
             1 => {
                 let at = self.rng.usize(..bytes.len());
                 bytes[at] ^= self.rng.u8(1..);
             }
-            _ => to = (to + 1) % REPLICAS,
+            _ => {}
         }
         self.spoofer.send(self.members[from], self.members[to], &bytes);
     }
@@ -192,57 +217,125 @@ fn forged_message(kind: usize, view: View, op: OpNumber, victim: u32, config_has
     }
 }
 
+/// Whether a number still grows.
+struct Progress {
+    seen: u64,
+    at: Instant,
+}
+
+impl Progress {
+    fn new(seen: u64) -> Self {
+        Self { seen, at: Instant::now() }
+    }
+
+    fn goes_on(&mut self, now: u64) -> bool {
+        if now > self.seen {
+            *self = Self::new(now);
+        }
+        self.at.elapsed() < common::PATIENCE
+    }
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the members did and refused between two looks at them.
+struct Between {
+    refused: BTreeMap<&'static str, u64>,
+    /// Datagrams that they sent, replies to clients and the acks of their kernels included.
+    sent: u64,
+}
+
+impl Between {
+    /// Nothing but counters may have changed.
+    fn of(before: &[NodeStatus], after: &[NodeStatus]) -> Self {
+        let mut between = Self { refused: BTreeMap::new(), sent: 0 };
+        for (before, after) in before.iter().zip(after) {
+            let (earlier, later) = (counts(before), counts(after));
+            let of = |counts: &BTreeMap<String, u64>, name: &str| counts.get(name).copied().unwrap_or(0);
+            let rise = |name: &str| of(&later, name) - of(&earlier, name);
+            for name in REFUSED {
+                *between.refused.entry(name).or_default() += rise(name);
+            }
+            between.sent += rise("sent") + rise("tx_ack") + rise("tx_ack_repeated");
+            let (was, is) = (&before.replica, &after.replica);
+            assert_eq!((is.view, is.role), (was.view, was.role), "a view ended");
+            let rare = |status: &Status| {
+                let Counters { view_changes, steps_down, recoveries, snapshots_refused, .. } =
+                    status.counters;
+                (view_changes, steps_down, recoveries, snapshots_refused)
+            };
+            assert_eq!(rare(is), rare(was));
+            assert_eq!(after.node.incarnation, before.node.incarnation);
+        }
+        between
+    }
+}
+
+/// Requests under a flood that never pauses: each waits for its share of it, so that the neighbour sends many times
+/// what the members do, however fast either is.
+fn ask_under_flood(site: &Site, mut neighbour: Neighbour) -> u64 {
+    let (forged, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let mut client = site.cluster.client().unwrap();
+    std::thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            let before = neighbour.spoofer.sent;
+            while !stop.load(Ordering::Relaxed) {
+                neighbour.burst();
+                forged.store(neighbour.spoofer.sent - before, Ordering::Relaxed);
+            }
+        });
+        // Ends the flood however this ends.
+        let _stop = StopOnDrop(&stop);
+        for n in 0..ASKED {
+            let due = n * FORGED_EACH;
+            let enough = || (forged.load(Ordering::Relaxed) >= due || flood.is_finished()).then_some(());
+            common::wait_for("the neighbour", enough);
+            let (key, value) = ((n % 7).to_le_bytes(), n.to_le_bytes());
+            client.put(&key, &value).unwrap();
+            assert_eq!(client.get(&key).unwrap().as_deref(), Some(&value[..]));
+        }
+    });
+    forged.into_inner()
+}
+
 fn achieves_nothing(backend: BackendChoice) {
     let mut site = Site::start(patient(spec(backend)));
     let writers = Writers::start(&site.cluster);
     let mut neighbour = Neighbour::new(&site);
     neighbour.listen();
+
+    // Clients write as fast as they can.
     let (before, answered) = (site.statuses(), writers.answered());
-    let since = std::time::Instant::now();
-    let mut seen = (answered, since);
+    let mut progress = Progress::new(answered);
     while neighbour.spoofer.sent < FORGED || writers.answered() < answered + ANSWERS {
-        for _ in 0..BURST {
-            if neighbour.rng.u8(..3) == 0 { neighbour.replay() } else { neighbour.forge() }
-        }
-        // Two processors for everybody; and whoever makes no progress any more must be seen to.
-        std::thread::yield_now();
-        if writers.answered() > seen.0 {
-            seen = (writers.answered(), std::time::Instant::now());
-        }
-        assert!(seen.1.elapsed() < common::PATIENCE, "nobody is answered any more");
+        neighbour.burst();
+        assert!(progress.goes_on(writers.answered()), "nobody is answered any more");
     }
     let (forged, answers) = (neighbour.spoofer.sent, writers.answered() - answered);
     let outcome = writers.finish();
     site.await_agreement();
-    let after = site.statuses();
-    let mut refused = std::collections::BTreeMap::<String, u64>::new();
-    // What the members sent meanwhile, the acks of their kernels included.
-    let mut own = 0;
-    for (before, after) in before.iter().zip(&after) {
-        let (earlier, later) = (counts(before), counts(after));
-        let rise = |name| later.get(name).copied().unwrap_or(0) - earlier.get(name).copied().unwrap_or(0);
-        for name in ["drop_tag", "drop_key", "drop_target", "drop_source"] {
-            *refused.entry(name.to_owned()).or_default() += rise(name);
-        }
-        own += rise("sent") + rise("tx_ack") + rise("tx_ack_repeated");
-        let (was, is) = (&before.replica, &after.replica);
-        assert_eq!((is.view, is.role), (was.view, was.role), "a view ended");
-        assert_eq!(is.counters.view_changes, was.counters.view_changes);
-        assert_eq!(is.counters.recoveries, was.counters.recoveries);
-        assert_eq!(after.node.incarnation, before.node.incarnation);
-    }
+    let between = site.statuses();
+    let Between { refused, sent } = Between::of(&before, &between);
     println!(
-        "{backend}: {forged} forged beside {own} of the members (replies to clients among them), {answers} answered, in \
-         {:?}; {} checked, {} retries; refused {refused:?}",
-        since.elapsed(),
-        outcome.checked,
+        "{backend}: {forged} forged beside {sent} of the members, {answers} answered, {} retries; refused {refused:?}",
         outcome.retries
     );
     // What got through the queues on its way was refused by name.
-    for name in ["drop_tag", "drop_key", "drop_target", "drop_source"] {
-        assert!(refused[name] > 0, "{name}: {refused:?}");
-    }
-    assert_eq!(after.iter().map(|status| status.replica.counters.snapshots_refused).sum::<u64>(), 0);
+    assert!(REFUSED.iter().all(|name| refused[name] > 0), "{refused:?}");
+
+    // It sends many times what the members do.
+    let forged = ask_under_flood(&site, neighbour);
+    site.await_agreement();
+    let Between { refused, sent } = Between::of(&between, &site.statuses());
+    println!("{backend}: {forged} forged beside {sent} of the members; refused {refused:?}");
+    assert!(forged > 5 * sent, "{forged} forged, {sent} of the members");
+    assert!(REFUSED.iter().all(|name| refused[name] > 0), "{refused:?}");
 }
 
 on_both_backends! {
