@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use self::progress::Progress;
 use self::run::{Measured, RunSpec};
-use crate::cli::{BackendChoice, BenchArgs, EXIT_DONE, EXIT_FAILED, EXIT_USAGE};
+use crate::cli::{BackendChoice, BenchArgs, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Switch};
 use crate::cluster::ClusterError;
 use crate::cluster::ready::write_atomically;
 use crate::config::ClusterConfig;
@@ -112,13 +112,19 @@ fn plan(args: &BenchArgs) -> Vec<RunSpec> {
                 for &batch in &args.batch {
                     for &payload_bytes in &args.payload_bytes {
                         let durability = args.fast_path.durability;
-                        let setting = Setting { replicas, clients, payload_bytes, batch, durability };
-                        let mut backends = args.backends.clone();
+                        let with = |switch: &Switch| {
+                            let authentication = *switch == Switch::On;
+                            Setting { replicas, clients, payload_bytes, batch, durability, authentication }
+                        };
+                        let settings = args.authentication.iter().map(with);
+                        let mut compared: Vec<_> = settings
+                            .flat_map(|setting| args.backends.iter().map(move |backend| (*backend, setting)))
+                            .collect();
                         // Nobody is always first on a machine that has just rested.
                         if repeat % 2 == 1 {
-                            backends.reverse();
+                            compared.reverse();
                         }
-                        plan.extend(backends.into_iter().map(|backend| RunSpec {
+                        plan.extend(compared.into_iter().map(|(backend, setting)| RunSpec {
                             backend,
                             setting,
                             offloads: args.fast_path.offloads,
@@ -222,6 +228,21 @@ mod tests {
         assert_eq!(plan[0].backend, BackendChoice::Udp);
         assert_eq!(plan[8].backend, BackendChoice::Ebpf);
         assert_eq!(plan[8].repeat, 1);
+    }
+
+    #[test]
+    fn runs_with_and_without_keys_are_neighbours() {
+        let plan =
+            plan(&args("--replicas 3 --clients 1,16 --backends udp,ebpf --authentication off,on --repeat 2"));
+        assert_eq!(plan.len(), 2 * 2 * 2 * 2);
+        for four in plan.chunks(4) {
+            let with: Vec<_> = four.iter().filter(|spec| spec.setting.authentication).collect();
+            assert_eq!(with.len(), 2);
+            assert_ne!(with[0].backend, with[1].backend);
+            assert!(four.iter().all(|spec| spec.setting.clients == four[0].setting.clients));
+            assert!(four.iter().all(|spec| spec.repeat == four[0].repeat));
+        }
+        assert!(!plan[0].setting.authentication && plan[8].setting.authentication, "in turning order");
     }
 
     #[test]

@@ -40,8 +40,53 @@ pub enum Command {
     Demo(DemoArgs),
     /// Kill the leader again and again and measure for how long nobody is served.
     Failover(FailoverArgs),
+    /// Make and change the keys of a group.
+    #[command(subcommand)]
+    Key(KeyArgs),
     /// Run groups in virtual time under every fault, by seed; exits 1 if a rule is broken.
     Simulate(SimulateArgs),
+}
+
+/// Steps of `key`.
+///
+/// A group with a key file believes no packet in a member's name that was not made with a key of the group. Each
+/// replica reads its copy of the file at start and on SIGHUP, and `client status` says what it holds. To change
+/// the key while the group runs, finish each step at every replica (copy the file, signal, look at the status)
+/// before the next:
+///
+///   paxos-demo key add FILE      # a new key, say 2: everybody accepts both
+///   paxos-demo key send FILE 2   # everybody sends with the new one
+///   paxos-demo key drop FILE 1   # the old one is worth nothing any more
+///
+/// Who sends with a key that another one does not hold is not heard by it until that one has read its file; the
+/// status counts that as drop_key.
+#[derive(Clone, Debug, Subcommand)]
+#[command(verbatim_doc_comment)]
+pub enum KeyArgs {
+    /// Make a key file with a new key, number 1.
+    New {
+        /// The file; there must be none yet.
+        file: PathBuf,
+    },
+    /// Add a new key, which is accepted and not sent with.
+    Add {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Send with this key from now on.
+    Send {
+        /// The file.
+        file: PathBuf,
+        /// Number of the key.
+        id: u32,
+    },
+    /// Remove a key that is not sent with.
+    Drop {
+        /// The file.
+        file: PathBuf,
+        /// Number of the key.
+        id: u32,
+    },
 }
 
 /// `simulate`.
@@ -109,6 +154,15 @@ impl std::fmt::Display for BackendChoice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.as_str())
     }
+}
+
+/// Something that is there or not.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Without.
+    Off,
+    /// With.
+    On,
 }
 
 /// Where the ingress programs are attached.
@@ -298,6 +352,9 @@ pub struct ClusterArgs {
     /// Keep the replicas' state here [default: a temporary directory].
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Make a key for the group: replicas believe each other by it.
+    #[arg(long)]
+    pub authenticated: bool,
     /// Run the replicas as this user; needs root. Their directories become that user's.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
@@ -321,6 +378,9 @@ pub struct BenchArgs {
     /// Size of the values.
     #[arg(long, value_delimiter = ',', default_value = "64")]
     pub payload_bytes: Vec<usize>,
+    /// Without and with keys: off, on or both.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "off")]
+    pub authentication: Vec<Switch>,
     /// Length of a run's measured window.
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     pub seconds: f64,
@@ -350,6 +410,9 @@ pub struct FailoverArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub fast_path: FastPathArgs,
+    /// Make a key for the group: replicas believe each other by it.
+    #[arg(long)]
+    pub authenticated: bool,
     /// Leaders to kill.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub kills: u32,
@@ -373,6 +436,9 @@ pub struct DemoArgs {
     /// eBPF beside UDP where possible (auto), or one of them alone.
     #[arg(long, value_enum, default_value_t)]
     pub backend: BackendChoice,
+    /// Make a key for each group: replicas believe each other by it.
+    #[arg(long)]
+    pub authenticated: bool,
     /// Write the report to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -436,15 +502,18 @@ mod tests {
             "client --config cluster.toml get k",
             "client --config cluster.toml put k v",
             "client --config cluster.toml delete k",
-            "cluster --replicas 5 --backend udp --durability memory --ready-file f --restart-after-ms 100",
+            "cluster --replicas 5 --backend udp --durability memory --ready-file f --restart-after-ms 100 \
+             --authenticated",
             "demo --replicas 5 --seconds 1 --backend auto --json f",
+            "key new k.toml",
+            "key send k.toml 2",
             "failover --replicas 5 --kills 100 --backend udp --leader-timeout-ms 200 --json f",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
         let line = "bench --replicas 3,5,7 --backends udp,ebpf,udp-sendto,udp-multicast --clients 1,16 --batch 1,auto \
                     --payload-bytes 64 --seconds 5 --repeat 5 --offloads broadcast,fast-ack,quorum --hook tc \
-                    --durability memory --json f --plot d";
+                    --durability memory --authentication off,on --json f --plot d";
         let Ok(Command::Bench(bench)) = parse(line) else { panic!("not understood") };
         assert_eq!(bench.replicas, [3, 5, 7]);
         assert_eq!(bench.clients, [1, 16]);
@@ -470,6 +539,8 @@ mod tests {
             "bench --offloads quorum,foo",
             "demo --seconds nan",
             "bench --repeat 0",
+            "bench --authentication maybe",
+            "key send k.toml",
             "failover --replicas 2",
             "failover --kills 0",
         ] {

@@ -32,6 +32,7 @@ use self::xdp_ports::XdpPorts;
 use crate::cli::{BackendChoice, HookChoice, TcChoice};
 use crate::client::{Client, open_socket};
 use crate::config::{Batching, ClusterConfig, Durability, LOG_SLOTS_DEFAULT, OffloadChoice, Timeouts};
+use crate::key_file::edit;
 use crate::node::NodeStatus;
 use crate::privileges;
 use crate::session::Group;
@@ -40,6 +41,8 @@ use crate::stop::Stop;
 
 /// Port of every replica inside its host.
 const PORT: u16 = 7100;
+/// The key file, in the cluster's directory.
+const KEY_FILE: &str = "keys.toml";
 /// How long a group may take to serve. It is a matter of milliseconds on an idle machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -64,6 +67,8 @@ pub struct Spec {
     pub timeouts: Timeouts,
     /// Slots of a replica's log.
     pub log_slots: u32,
+    /// The members have keys: a key file is made in the directory, unless there is one.
+    pub authenticated: bool,
     /// Replica i serves Redis clients on this port plus i; not at all if absent.
     pub resp_port: Option<u16>,
     /// Where state and logs are kept; a temporary directory if absent.
@@ -91,6 +96,7 @@ impl Spec {
             batching: Batching::default(),
             timeouts: Timeouts::default(),
             log_slots: LOG_SLOTS_DEFAULT,
+            authenticated: false,
             resp_port: None,
             data_dir: None,
             user: None,
@@ -166,6 +172,7 @@ impl Cluster {
         config.timeouts = spec.timeouts;
         config.log_slots = spec.log_slots;
         config.quorum_window = config.quorum_window.min(spec.log_slots);
+        config.key_file = spec.authenticated.then(|| KEY_FILE.into());
         // A file with errors is refused here, with the line, and not by each of the replicas.
         ClusterConfig::parse(&config.to_toml())?;
 
@@ -188,6 +195,13 @@ impl Cluster {
                 .map_err(ClusterError::system(format!("open up {}", dir.path().display())))?;
         }
         config.save(&dir.path().join("cluster.toml"))?;
+        let key_file = dir.path().join(KEY_FILE);
+        if spec.authenticated && !key_file.exists() {
+            edit::take(&key_file, edit::Step::New)?;
+            if let Some(user) = &spec.user {
+                privileges::give_to(user, &key_file)?;
+            }
+        }
         let replicas = (0..spec.replicas).map(|_| None).collect();
         let began = (0..spec.replicas)
             .map(|id| dir.path().join(format!("replica-{id}")).join(crate::storage::STATE_FILE).exists())
@@ -288,6 +302,11 @@ impl Cluster {
     /// Where that is written.
     pub fn config_path(&self) -> PathBuf {
         self.dir.path().join("cluster.toml")
+    }
+
+    /// The key file that all replicas read, if they have keys.
+    pub fn key_file(&self) -> Option<PathBuf> {
+        self.spec.authenticated.then(|| self.dir.path().join(KEY_FILE))
     }
 
     /// What the group looks like to a client.

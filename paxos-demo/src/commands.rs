@@ -3,10 +3,12 @@
 use std::io;
 use std::time::Duration;
 
-use crate::cli::{ClientArgs, ClientRequestArgs, Command, EXIT_DONE, EXIT_FAILED};
+use crate::cli::{ClientArgs, ClientRequestArgs, Command, EXIT_DONE, EXIT_FAILED, KeyArgs};
 use crate::client::{Client, ClientError};
 use crate::cluster::{ClusterError, supervise};
 use crate::config::{ClusterConfig, ConfigError};
+use crate::key_file::KeyFileError;
+use crate::key_file::edit::{self, Step};
 use crate::serve::{self, ServeError};
 use crate::session::Group;
 use crate::stop::Stop;
@@ -33,6 +35,9 @@ pub enum CommandError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// `key`.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// `simulate`.
     #[error(transparent)]
     Simulate(#[from] simulate::SimulateError),
@@ -61,12 +66,28 @@ pub fn run(command: Command) -> Result<u8, CommandError> {
         Command::Replica(args) => serve::run_replica(&args)?,
         Command::Simulate(args) => return Ok(simulate::simulate(&args)?),
         Command::Client(args) => return client(&args),
+        Command::Key(args) => key(&args)?,
         Command::Cluster(args) => supervise::run(args, &on_signals()?)?,
         Command::Bench(args) => return Ok(bench::run(&args, &on_signals()?)?),
         Command::Failover(args) => return Ok(failover::run(&args, &on_signals()?)?),
         Command::Demo(args) => return Ok(demo::run(&args, &on_signals()?)?),
     }
     Ok(EXIT_DONE)
+}
+
+/// Takes a key file one step further and says what comes next.
+fn key(args: &KeyArgs) -> Result<(), KeyFileError> {
+    let (file, step, next) = match args {
+        KeyArgs::New { file } => (file, Step::New, "give every member a copy and name it as key_file"),
+        KeyArgs::Add { file } => (file, Step::Add, "once every member has read it, `key send` the new one"),
+        KeyArgs::Send { file, id } => {
+            (file, Step::Send(*id), "once every member has read it, `key drop` the old one")
+        }
+        KeyArgs::Drop { file, id } => (file, Step::Drop(*id), "let every member read it"),
+    };
+    let ids = edit::take(file, step)?;
+    println!("{}: {ids}. Next: {next} (a replica reads its file again on SIGHUP).", file.display());
+    Ok(())
 }
 
 fn client(args: &ClientArgs) -> Result<u8, CommandError> {
@@ -106,7 +127,7 @@ fn status(client: &mut Client, config: &ClusterConfig, json: bool) -> Result<u8,
                     let (replica, node) = (&status.replica, &status.node);
                     println!(
                         "replica {id} {address}: {:?} in view {}, last op {}, committed {}, applied {}, {} keys, \
-                         digest {}, backend {} {}",
+                         digest {}, backend {} {}{}",
                         replica.role,
                         replica.view,
                         replica.last_op,
@@ -116,6 +137,9 @@ fn status(client: &mut Client, config: &ClusterConfig, json: bool) -> Result<u8,
                         replica.digest,
                         node.backend,
                         node.hook,
+                        node.keys
+                            .as_ref()
+                            .map_or_else(String::new, |keys| format!(", authenticated: {keys}")),
                     );
                 }
                 None => println!("replica {id} {address}: does not answer"),

@@ -210,6 +210,9 @@ pub struct ClusterConfig {
     pub payload_bytes_max: u32,
     /// Quorum rounds in flight, a power of two.
     pub quorum_window: u32,
+    /// The group's key file ([`crate::key_file`]), as written: relative to the configuration file's directory.
+    /// [`ClusterConfig::load`] makes a path of it that can be opened. Without one nothing is authenticated.
+    pub key_file: Option<PathBuf>,
 }
 
 /// Why a configuration was refused.
@@ -247,11 +250,14 @@ fn file_prefix(path: Option<&Path>) -> String {
     path.map_or_else(String::new, |path| format!("{}: ", path.display()))
 }
 
+/// The line, from 1, in which an offset lies.
+pub(crate) fn line_of(text: &str, offset: usize) -> usize {
+    1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
+}
+
 impl ConfigError {
     fn at(text: &str, span: Range<usize>, reason: impl Into<String>) -> Self {
-        let start = span.start.min(text.len());
-        let line = 1 + text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
-        Self::Line { path: None, line, reason: reason.into() }
+        Self::Line { path: None, line: line_of(text, span.start), reason: reason.into() }
     }
 
     fn in_file(self, file: &Path) -> Self {
@@ -276,6 +282,7 @@ impl ClusterConfig {
             log_slots: LOG_SLOTS_DEFAULT,
             payload_bytes_max: if ipv6 { PAYLOAD_BYTES_MAX_IPV6 } else { PAYLOAD_BYTES_MAX_DEFAULT },
             quorum_window: QUORUM_WINDOW_DEFAULT,
+            key_file: None,
         }
     }
 
@@ -288,7 +295,11 @@ impl ClusterConfig {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|error| error.in_file(path))
+        let mut config = Self::parse(&text).map_err(|error| error.in_file(path))?;
+        if let Some(directory) = path.parent() {
+            config.key_file = config.key_file.map(|file| directory.join(file));
+        }
+        Ok(config)
     }
 
     /// Parses and validates the text of a file.
@@ -312,9 +323,17 @@ impl ClusterConfig {
         self.replicas.first().is_some_and(SocketAddr::is_ipv6)
     }
 
+    /// The hash as it is on the wire: members with and without keys do not hear each other, and say so. Which
+    /// keys they hold is not part of it. A client needs no key, but must know whether the group has one.
+    pub fn wire_hash(&self) -> u64 {
+        electrode::auth::config_hash(self.config_hash(), self.key_file.is_some())
+    }
+
     /// Hash of what all members must agree on, the durability mode included (F1): members with another hash
     /// refuse each other's packets. Offloads, batching and timeouts may differ from member to member. The value
-    /// is stable across versions of the program: FNV-1a (64 bits) over a canonical text, mixed once more.
+    /// is stable across versions of the program: FNV-1a (64 bits) over a canonical text, mixed once more. What is
+    /// stored carries it, so the key file is not part of it: a group gets one without losing its data
+    /// ([`Self::wire_hash`]).
     pub fn config_hash(&self) -> u64 {
         let mut hash = fnv1a(FNV_OFFSET, b"electrode cluster configuration 1\n");
         let mut field = |name: &str, value: String| {

@@ -37,6 +37,7 @@ fn show(args: &DemoArgs, stop: &Stop) -> Result<u8, BenchError> {
                 payload_bytes: PAYLOAD_BYTES,
                 batch: Batch(batching),
                 durability: Durability::Memory,
+                authentication: args.authenticated,
             };
             backends.iter().map(move |&backend| RunSpec {
                 backend,
@@ -68,6 +69,7 @@ fn backends(args: &DemoArgs, stop: &Stop) -> Result<Vec<BackendChoice>, BenchErr
     let mut spec = Spec::new(args.replicas)
         .map_err(|source| BenchError::System { action: "find this program", source })?;
     spec.backend = args.backend;
+    spec.authenticated = args.authenticated;
     println!("Starting {} replicas to see what runs here ...", args.replicas);
     let cluster = Cluster::start(spec, stop)?;
     let statuses = cluster.statuses(Duration::from_secs(2))?;

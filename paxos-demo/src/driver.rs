@@ -18,6 +18,7 @@ use self::inbox::Inbox;
 pub use self::inbox::Observer;
 use crate::codec;
 use crate::encoder::{Encoder, ThreadEncoder};
+use crate::key_file::reload::KeySource;
 use crate::message;
 use crate::node::{Node, NodeStatus};
 use crate::plant::{Plant, Plants};
@@ -66,6 +67,7 @@ pub struct Driver {
     storage: Box<dyn Storage>,
     encoder: Box<dyn Encoder>,
     inbox: Inbox,
+    keys: Option<KeySource>,
     scratch: Vec<u8>,
 }
 
@@ -97,6 +99,7 @@ impl Driver {
             storage,
             encoder: Box::new(ThreadEncoder::default()),
             inbox: Inbox::default(),
+            keys: None,
             scratch: Vec::new(),
         })
     }
@@ -107,8 +110,23 @@ impl Driver {
             if let Some((timeout, patience)) = self.step()? {
                 self.endpoint.wait(timeout, patience)?;
             }
+            self.renew_keys();
         }
         Ok(())
+    }
+
+    /// Says where the endpoint's keys came from: they are read again on SIGHUP.
+    pub fn renew_from(&mut self, keys: Option<KeySource>) {
+        self.keys = keys;
+    }
+
+    /// A file that is refused is no reason to stop: the group goes on with the keys that it has.
+    fn renew_keys(&mut self) {
+        match self.keys.as_mut().and_then(|keys| keys.renew(&mut self.endpoint)) {
+            Some(Ok(news)) => println!("{news}"),
+            Some(Err(warning)) => self.inbox.warn(&warning),
+            None => {}
+        }
     }
 
     /// One round of all that there is to do. How long to sleep then, and what to be woken for; `None`: not at all.
@@ -324,6 +342,7 @@ impl Driver {
                 backend: choice.backend.to_owned(),
                 hook: choice.hook.to_owned(),
                 fallback: choice.reason.clone(),
+                keys: self.keys.as_ref().map(|keys| keys.held().clone()),
                 syscalls: stats.syscalls(),
                 verdicts: named(&stats.kernel),
                 endpoint,

@@ -36,6 +36,8 @@ pub struct FailoverReport {
     pub fabric: String,
     /// The backend in use.
     pub backend: String,
+    /// The members had keys.
+    pub authentication: bool,
     /// Members of the group.
     pub replicas: usize,
     /// Leaders killed.
@@ -80,6 +82,7 @@ pub fn run(args: &FailoverArgs, stop: &Stop) -> Result<u8, BenchError> {
     spec.hook = args.fast_path.hook;
     spec.offloads = args.fast_path.offloads;
     spec.durability = args.fast_path.durability;
+    spec.authenticated = args.authenticated;
     spec.timeouts.leader_timeout_ms = args.leader_timeout_ms;
 
     let mut cluster = Cluster::start(spec, stop)?;
@@ -119,6 +122,7 @@ pub fn run(args: &FailoverArgs, stop: &Stop) -> Result<u8, BenchError> {
         cpus: crate::measure::cpus(),
         fabric: cluster.fabric_name().to_owned(),
         backend,
+        authentication: args.authenticated,
         replicas: args.replicas,
         kills: args.kills,
         leader_timeout_ms: args.leader_timeout_ms,

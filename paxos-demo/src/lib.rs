@@ -17,6 +17,7 @@ pub mod driver;
 pub mod encoder;
 pub mod failover;
 pub mod in_flight;
+pub mod key_file;
 pub mod large;
 pub mod linearize;
 pub mod log;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::key_file::KeyIds;
 use crate::status::Status;
 
 /// The JSON of a status reply.
@@ -29,6 +30,9 @@ pub struct Node {
     pub hook: String,
     /// Why it is not eBPF, if that was asked for or would have been chosen.
     pub fallback: Option<String>,
+    /// Ids of the keys in use; none without authentication.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeyIds>,
     /// System calls made since the start to send, to receive and to wait.
     pub syscalls: u64,
     /// Kernel verdicts by name, those that occurred; empty without eBPF.

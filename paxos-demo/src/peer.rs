@@ -21,6 +21,7 @@
 //! The sender's index and incarnation travel in the fast path's header and are not repeated here.
 
 mod plausible;
+mod repeated;
 
 use bytes::Bytes;
 use electrode::types::{OpNumber, View};

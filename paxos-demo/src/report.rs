@@ -106,6 +106,18 @@ pub struct Setting {
     pub batch: Batch,
     /// What an acknowledgement promised.
     pub durability: Durability,
+    /// The members had keys.
+    #[serde(default)]
+    pub authentication: bool,
+}
+
+impl std::fmt::Display for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { replicas, clients, batch, payload_bytes, authentication, .. } = self;
+        let s = if *clients == 1 { "" } else { "s" };
+        let keys = if *authentication { ", authenticated" } else { "" };
+        write!(f, "{replicas} replicas, {clients} client{s}, batch {batch}, {payload_bytes} bytes{keys}")
+    }
 }
 
 /// One run of one backend.
@@ -184,8 +196,11 @@ impl Latency {
 pub struct Summary {
     /// The backend.
     pub backend: String,
-    /// The baseline.
+    /// What it is compared with: [`BASELINE`] in the same setting, or the same backend without keys.
     pub vs: String,
+    /// Whether that had keys.
+    #[serde(default)]
+    pub vs_authentication: bool,
     /// What the runs had in common.
     #[serde(flatten)]
     pub setting: Setting,
@@ -206,7 +221,7 @@ pub struct Summary {
 impl Report {
     /// A report of these runs.
     pub fn new(host: Host, runs: Vec<Run>) -> Self {
-        let summary = summarise(&runs, BASELINE);
+        let summary = summarise(&runs);
         Self { schema: SCHEMA, host, runs, summary }
     }
 
@@ -223,48 +238,53 @@ impl Report {
     }
 }
 
-/// Median ratios of every backend to `baseline`, pair by pair, in the order of first appearance. A run
-/// without a single answer has no ratio: its pair is left out, and `pairs` shows it.
-pub fn summarise(runs: &[Run], baseline: &str) -> Vec<Summary> {
+/// Median ratios, pair by pair, in the order of first appearance: of every backend to [`BASELINE`] in the same
+/// setting, then of every backend with keys to itself without. A run without a single answer has no ratio: its
+/// pair is left out, and `pairs` shows it.
+pub fn summarise(runs: &[Run]) -> Vec<Summary> {
     let mut groups: Vec<(&str, Setting)> = Vec::new();
-    for run in runs.iter().filter(|run| run.backend != baseline) {
+    for run in runs {
         if !groups.contains(&(&run.backend, run.setting)) {
             groups.push((&run.backend, run.setting));
         }
     }
-    groups
-        .into_iter()
-        .filter_map(|(backend, setting)| {
-            let of = |name: &str, repeat: usize| {
-                runs.iter().find(|run| {
-                    run.backend == name && run.setting == setting && run.repeat == repeat && run.requests > 0
-                })
-            };
-            let pairs: Vec<(&Run, &Run)> = runs
-                .iter()
-                .filter(|run| run.backend == backend && run.setting == setting && run.requests > 0)
-                .filter_map(|run| Some((run, of(baseline, run.repeat)?)))
-                .collect();
-            let ratios = |value: fn(&Run) -> f64| {
-                pairs.iter().map(|(run, base)| value(run) / value(base)).collect::<Vec<_>>()
-            };
-            let throughput = ratios(|run| run.throughput_rps);
-            Some(Summary {
-                backend: backend.to_owned(),
-                vs: baseline.to_owned(),
-                setting,
-                pairs: pairs.len(),
-                throughput_ratio: round(median(&throughput)?, 3),
-                throughput_ratio_quartiles: [
-                    round(quantile(&throughput, 0.25)?, 3),
-                    round(quantile(&throughput, 0.75)?, 3),
-                ],
-                p50_ratio: round(median(&ratios(|run| run.latency_us.p50))?, 3),
-                p99_ratio: round(median(&ratios(|run| run.latency_us.p99))?, 3),
-                cpu_ratio: round(median(&ratios(|run| run.cpu_us_per_request))?, 3),
-            })
-        })
-        .collect()
+    let to_baseline = groups
+        .iter()
+        .filter(|(backend, _)| *backend != BASELINE)
+        .filter_map(|(backend, setting)| compare(runs, backend, *setting, BASELINE, *setting));
+    let to_itself =
+        groups.iter().filter(|(_, setting)| setting.authentication).filter_map(|(backend, setting)| {
+            compare(runs, backend, *setting, backend, Setting { authentication: false, ..*setting })
+        });
+    to_baseline.chain(to_itself).collect()
+}
+
+/// One backend in one setting, and what it is compared with.
+fn compare(runs: &[Run], backend: &str, setting: Setting, vs: &str, vs_setting: Setting) -> Option<Summary> {
+    let is = |run: &Run, backend: &str, setting: Setting| {
+        run.backend == backend && run.setting == setting && run.requests > 0
+    };
+    let base = |repeat: usize| runs.iter().find(|run| is(run, vs, vs_setting) && run.repeat == repeat);
+    let compared = runs.iter().filter(|run| is(run, backend, setting));
+    let pairs: Vec<(&Run, &Run)> = compared.filter_map(|run| Some((run, base(run.repeat)?))).collect();
+    let ratios =
+        |value: fn(&Run) -> f64| pairs.iter().map(|(run, base)| value(run) / value(base)).collect::<Vec<_>>();
+    let throughput = ratios(|run| run.throughput_rps);
+    Some(Summary {
+        backend: backend.to_owned(),
+        vs: vs.to_owned(),
+        vs_authentication: vs_setting.authentication,
+        setting,
+        pairs: pairs.len(),
+        throughput_ratio: round(median(&throughput)?, 3),
+        throughput_ratio_quartiles: [
+            round(quantile(&throughput, 0.25)?, 3),
+            round(quantile(&throughput, 0.75)?, 3),
+        ],
+        p50_ratio: round(median(&ratios(|run| run.latency_us.p50))?, 3),
+        p99_ratio: round(median(&ratios(|run| run.latency_us.p99))?, 3),
+        cpu_ratio: round(median(&ratios(|run| run.cpu_us_per_request))?, 3),
+    })
 }
 
 /// The median; none of no values, or if one is not finite (a ratio to zero says nothing).

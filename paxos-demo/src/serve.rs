@@ -13,6 +13,8 @@ use crate::batcher;
 use crate::cli::{BackendChoice, HookChoice, ReplicaArgs, TcChoice};
 use crate::config::{Batching, ClusterConfig, ConfigError, Durability};
 use crate::driver::{Driver, DriverError};
+use crate::key_file::KeyFileError;
+use crate::key_file::reload::KeySource;
 use crate::privileges::{self, PrivilegeError};
 use crate::replica::{Memory, Replica, ReplicaConfig, StartError};
 use crate::session::Group;
@@ -24,6 +26,9 @@ pub enum ServeError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The key file is wrong.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// The index is not in it.
     #[error("--id {id}: {} names replicas 0 to {}", config.display(), members - 1)]
     NoSuchReplica {
@@ -110,6 +115,8 @@ pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
         signal_hook::flag::register(signal, Arc::clone(&stop))
             .map_err(|source| ServeError::Io { what: "signal handler", source })?;
     }
+    let mut keys = (config.key_file.clone().map(KeySource::on_hangup).transpose())
+        .map_err(|source| ServeError::Io { what: "signal handler", source })?;
     // A socket stays in the namespace in which it was opened: Redis clients are outside.
     let resp = args
         .resp
@@ -120,6 +127,8 @@ pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
             .map_err(|e| ServeError::Netns { path: path.clone(), reason: e.to_string() })?;
     }
     privileges::prepare(args.user.as_deref())?;
+    // As whoever will read it again.
+    let key_file = keys.as_mut().map(KeySource::read).transpose()?;
     // D4: whatever an earlier process of this replica attached is gone with it; the directory's lock says that
     // no other process is left.
     let (id, config_hash) = (ReplicaId(args.id), config.config_hash());
@@ -134,7 +143,9 @@ pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
     }
     let incarnation = opened.persisted.incarnation;
 
-    let endpoint = Endpoint::open(endpoint_config(&config, args, incarnation))?;
+    let mut endpoint_config = endpoint_config(&config, args, incarnation);
+    endpoint_config.keys = key_file.map(|file| file.keys());
+    let endpoint = Endpoint::open(endpoint_config)?;
     let choice = endpoint.choice();
     println!(
         "replica {} on {}: backend {}, hook {}{}",
@@ -144,6 +155,9 @@ pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
         choice.hook,
         choice.reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default()
     );
+    if let Some(keys) = &keys {
+        println!("keys: {}", keys.held());
+    }
     // What is to come goes through descriptors, mapped maps and the guard of a clsact filter.
     electrode::privileges::drop_all()?;
     let mut replica_config = replica_config(&config, ReplicaId(args.id), incarnation);
@@ -163,7 +177,9 @@ pub fn run_replica(args: &ReplicaArgs) -> Result<(), ServeError> {
         .map(|listener| crate::resp::Server::start(listener, Group::new(&config), usize::from(args.id)))
         .transpose()
         .map_err(|source| ServeError::Io { what: "starting the Redis front-end", source })?;
-    Driver::new(endpoint, replica, storage, config.log_slots)?.run(&stop)?;
+    let mut driver = Driver::new(endpoint, replica, storage, config.log_slots)?;
+    driver.renew_from(keys);
+    driver.run(&stop)?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ mod common;
 use common::{alive, free_ports, loopback, privileged, program, start, wait_for};
 use paxos_demo::cluster::ready::ReadyFile;
 use paxos_demo::message;
-use paxos_demo::report::Report;
+use paxos_demo::report::{Report, Summary};
 use paxos_demo::state_machine::COMMAND_HEADER_BYTES;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -275,6 +275,30 @@ fn bench_writes_its_report_and_pictures() {
     }
     assert_eq!(std::fs::read_dir(plots).unwrap().count(), 3);
     assert!(stderr(&output).contains("[1/"), "progress is visible");
+}
+
+#[test]
+fn bench_shows_what_keys_cost() {
+    if !privileged("bench_shows_what_keys_cost") {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let json = temp.path().join("report.json");
+    let backends = if cfg!(feature = "ebpf") { "udp,ebpf" } else { "udp" };
+    let line = format!("bench --replicas 3 --clients 4 --seconds 0.3 --repeat 1 --backends {backends}");
+    let mut arguments: Vec<&str> = line.split(' ').collect();
+    arguments.extend(["--authentication", "off,on", "--json", json.to_str().unwrap()]);
+    let output = run(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report: Report = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    for backend in backends.split(',') {
+        let runs = report.runs.iter().filter(|run| run.backend == backend);
+        assert_eq!(runs.map(|run| run.setting.authentication).collect::<Vec<_>>(), [false, true]);
+        let to_itself = |s: &&Summary| s.backend == backend && s.vs == backend;
+        let summary = report.summary.iter().find(to_itself).expect("compared with itself");
+        assert!(summary.setting.authentication && !summary.vs_authentication && summary.pairs == 1);
+    }
+    assert!(stdout(&output).contains("x without keys"), "{}", stdout(&output));
 }
 
 #[test]

@@ -53,8 +53,9 @@ fn bars(report: &Report, title: &str, value: fn(&Run) -> f64) -> String {
     let mut body = String::new();
     let mut y = TOP;
     for setting in settings {
-        let Setting { replicas, clients, batch, payload_bytes, .. } = setting;
-        let label = format!("{replicas} replicas, {clients} clients, batch {batch}, {payload_bytes} B");
+        let Setting { replicas, clients, batch, payload_bytes, authentication, .. } = setting;
+        let keys = if authentication { ", keys" } else { "" };
+        let label = format!("{replicas} replicas, {clients} clients, batch {batch}, {payload_bytes} B{keys}");
         let _ = writeln!(body, r#"<text x="8" y="{:.0}">{label}</text>"#, y + 15.0);
         for (i, backend) in backends.iter().enumerate() {
             let Some(value) = of(backend, setting) else { continue };

@@ -43,12 +43,7 @@ pub struct RunSpec {
 impl RunSpec {
     /// The run in a few words.
     pub fn title(&self) -> String {
-        let Setting { replicas, clients, batch, payload_bytes, .. } = self.setting;
-        let s = if clients == 1 { "" } else { "s" };
-        format!(
-            "{}: {replicas} replicas, {clients} client{s}, batch {batch}, {payload_bytes} bytes",
-            self.backend
-        )
+        format!("{}: {}", self.backend, self.setting)
     }
 }
 
@@ -74,6 +69,7 @@ pub fn measure(spec: &RunSpec, stop: &Stop, progress: &mut Progress) -> Result<M
     cluster_spec.offloads = spec.offloads;
     cluster_spec.durability = spec.setting.durability;
     cluster_spec.batching = spec.setting.batch.0;
+    cluster_spec.authenticated = spec.setting.authentication;
     let mut cluster = Cluster::start(cluster_spec, stop)?;
 
     let group = cluster.group();

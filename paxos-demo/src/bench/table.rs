@@ -27,6 +27,7 @@ pub fn comparison(report: &Report) -> Table {
         "clients",
         "batch",
         "bytes",
+        "keys",
         "backend",
         "requests/s",
         "p50 us",
@@ -38,12 +39,18 @@ pub fn comparison(report: &Report) -> Table {
         "quartiles",
         "p50 x",
         "CPU x",
+        "x without keys",
     ]);
     for (backend, setting) in groups(&report.runs) {
         let runs = select(&report.runs, backend, setting);
         let of = |value: fn(&Run) -> f64| median(&runs.iter().map(|run| value(run)).collect::<Vec<_>>());
         let text = |value: Option<f64>, write: fn(f64) -> String| value.map_or("-".to_owned(), write);
-        let ratio = report.summary.iter().find(|s| s.backend == backend && s.setting == setting);
+        let ratio_to = |vs: &str, keys: bool| {
+            let summary = report.summary.iter().filter(|s| s.backend == backend && s.setting == setting);
+            summary.into_iter().find(|s| s.vs == vs && s.vs_authentication == keys)
+        };
+        let ratio = if backend == BASELINE { None } else { ratio_to(BASELINE, setting.authentication) };
+        let to_itself = if setting.authentication { ratio_to(backend, false) } else { None };
         let ratio_text =
             |value: fn(&Summary) -> f64| ratio.map_or(String::new(), |s| format!("{:.2}", value(s)));
         table.add_row([
@@ -51,6 +58,7 @@ pub fn comparison(report: &Report) -> Table {
             setting.clients.to_string(),
             setting.batch.to_string(),
             setting.payload_bytes.to_string(),
+            if setting.authentication { "on" } else { "off" }.to_owned(),
             backend.to_owned(),
             text(of(|r| r.throughput_rps), grouped),
             text(of(|r| r.latency_us.p50), short),
@@ -59,16 +67,19 @@ pub fn comparison(report: &Report) -> Table {
             text(of(|r| r.leader_syscalls_per_request), precise),
             text(of(|r| r.follower_syscalls_per_request), precise),
             ratio_text(|s| s.throughput_ratio),
-            ratio.map_or(String::new(), |s| {
-                let [low, high] = s.throughput_ratio_quartiles;
-                format!("{low:.2}-{high:.2}")
-            }),
+            ratio.map_or(String::new(), quartiles),
             ratio_text(|s| s.p50_ratio),
             ratio_text(|s| s.cpu_ratio),
+            to_itself.map_or(String::new(), |s| format!("{:.2} ({})", s.throughput_ratio, quartiles(s))),
         ]);
     }
-    align(&mut table, 5);
+    align(&mut table, 6);
     table
+}
+
+fn quartiles(summary: &Summary) -> String {
+    let [low, high] = summary.throughput_ratio_quartiles;
+    format!("{low:.2}-{high:.2}")
 }
 
 /// eBPF beside kernel UDP, one block for each setting; one column if only one backend ran.
@@ -111,7 +122,7 @@ pub fn side_by_side(report: &Report) -> Table {
             let of = |backend: &str| {
                 median(&select(&report.runs, backend, setting).iter().map(|r| value(r)).collect::<Vec<_>>())
             };
-            let title = if i == 0 { describe(setting) } else { String::new() };
+            let title = if i == 0 { setting.to_string() } else { String::new() };
             let mut row = vec![title, name.to_owned()];
             row.extend(backends.iter().map(|backend| of(backend).map_or("-".to_owned(), write)));
             if compared {
@@ -125,12 +136,6 @@ pub fn side_by_side(report: &Report) -> Table {
     }
     align(&mut table, 2);
     table
-}
-
-fn describe(setting: Setting) -> String {
-    let Setting { replicas, clients, batch, payload_bytes, .. } = setting;
-    let s = if clients == 1 { "" } else { "s" };
-    format!("{replicas} replicas, {clients} client{s}, batch {batch}, {payload_bytes} bytes")
 }
 
 fn new_table(header: &[&str]) -> Table {

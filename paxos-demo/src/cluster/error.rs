@@ -6,6 +6,7 @@ use electrode::fabric::FabricError;
 
 use crate::cli::BackendChoice;
 use crate::config::ConfigError;
+use crate::key_file::KeyFileError;
 use crate::privileges::PrivilegeError;
 
 /// Why a group does not run.
@@ -30,6 +31,9 @@ pub enum ClusterError {
         /// What the system said.
         source: io::Error,
     },
+    /// No key file can be made.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// The replicas cannot run as the user that they should.
     #[error(transparent)]
     Privileges(#[from] PrivilegeError),

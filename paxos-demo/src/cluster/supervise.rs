@@ -34,6 +34,7 @@ pub fn run(args: ClusterArgs, stop: &Stop) -> Result<(), ClusterError> {
     spec.batching = args.batch.0;
     spec.resp_port = Some(args.resp_port);
     spec.data_dir = args.data_dir;
+    spec.authenticated = args.authenticated;
     spec.user = args.user;
 
     println!("Starting {} replicas ...", args.replicas);
@@ -60,6 +61,9 @@ fn greet(cluster: &Cluster) -> Result<(), ClusterError> {
             let because = |reason: &String| format!(", because {reason}");
             println!("Backend {}{}", node.backend, node.fallback.as_ref().map_or_else(String::new, because));
         }
+    }
+    if let Some(path) = cluster.key_file() {
+        println!("Authenticated, with the keys of {}", path.display());
     }
     println!("{} replicas serve. Talk to any of them:", cluster.spec.replicas);
     for id in 0..cluster.spec.replicas {

@@ -58,12 +58,10 @@ fn validate(text: &str, raw: Raw) -> Result<ClusterConfig, ConfigError> {
             );
         }
     }
-    if let Some(key_file) = &raw.key_file {
+    if let Some(key_file) = raw.key_file.as_ref().filter(|key_file| key_file.get_ref().is_empty()) {
         return refuse(
             key_file.span(),
-            "key_file: authentication is not available in this version; remove the line and keep the cluster's \
-             network private"
-                .to_owned(),
+            "key_file is empty: name the file that `paxos-demo key new` made, or remove the line".to_owned(),
         );
     }
 
@@ -139,6 +137,7 @@ fn validate(text: &str, raw: Raw) -> Result<ClusterConfig, ConfigError> {
         log_slots,
         payload_bytes_max,
         quorum_window,
+        key_file: raw.key_file.map(|key_file| key_file.into_inner().into()),
     })
 }
 
@@ -277,15 +276,19 @@ pub(super) fn write(config: &ClusterConfig) -> String {
         Batching::One => "one",
         Batching::Auto => "auto",
     };
+    let key_file = config.key_file.as_ref().map_or_else(String::new, |path| {
+        format!("key_file = {}\n", toml::Value::from(path.to_string_lossy().as_ref()))
+    });
     let mut text = format!(
         "# One consensus group. Members refuse packets from a member whose group, durability, log_slots,\n\
-         # payload_bytes_max or replicas differ.\n\
+         # payload_bytes_max or replicas differ, or of which only one has a key_file.\n\
          group = {}\n\
          durability = \"{}\"\n\
          batching = \"{batching}\" # \"one\" request a Prepare, or \"auto\"\n\
          log_slots = {} # power of two\n\
          payload_bytes_max = {}\n\
          quorum_window = {} # power of two\n\
+         {key_file}\
          \n\
          [offloads]\n\
          broadcast = {broadcast}\n\

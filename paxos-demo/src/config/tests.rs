@@ -69,8 +69,27 @@ fn durability_modes_of_later_versions_are_refused_by_name() {
 }
 
 #[test]
-fn authentication_is_refused_rather_than_ignored() {
-    refused(&GOOD.replace("group = 7", "group = 7\nkey_file = \"k\""), 3, "authentication is not available");
+fn a_key_file_is_named_from_where_the_configuration_is() {
+    let with = |name: &str| GOOD.replace("group = 7", &format!("group = 7\nkey_file = \"{name}\""));
+    refused(&with(""), 3, "key_file is empty");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cluster.toml");
+    for (name, found) in [("k.toml", dir.path().join("k.toml")), ("/etc/k", "/etc/k".into())] {
+        std::fs::write(&path, with(name)).unwrap();
+        assert_eq!(ClusterConfig::load(&path).unwrap().key_file, Some(found));
+    }
+}
+
+/// Members of a group that got its keys by half do not hear each other; what they stored is theirs all the same.
+#[test]
+fn that_there_is_a_key_is_in_the_hash_on_the_wire_alone() {
+    let (without, mut with) = (three(), three());
+    with.key_file = Some("k".into());
+    let mut other = with.clone();
+    other.key_file = Some("another".into());
+    assert_ne!(without.wire_hash(), with.wire_hash());
+    assert_eq!(with.wire_hash(), other.wire_hash());
+    assert_eq!(without.config_hash(), with.config_hash());
 }
 
 #[test]
@@ -198,7 +217,7 @@ proptest! {
     #[test]
     fn written_files_parse_to_the_same(
         group: u32, count in 1usize..=32, one: bool, offloads: [bool; 3], slots in 4u32..14, window in 4u32..14,
-        payload in 1100u32..=1372, ipv6: bool, resend in 1u64..300,
+        payload in 1100u32..=1372, ipv6: bool, resend in 1u64..300, key_file in proptest::option::of("\\PC{1,9}"),
     ) {
         let ip: std::net::IpAddr =
             if ipv6 { "fd00::9".parse().unwrap() } else { "192.168.3.4".parse().unwrap() };
@@ -210,6 +229,7 @@ proptest! {
         config.quorum_window = 1 << window.min(slots);
         config.payload_bytes_max = payload;
         config.timeouts.resend_timeout_ms = resend;
+        config.key_file = key_file.map(Into::into);
         let parsed = ClusterConfig::parse(&config.to_toml()).map_err(|e| TestCaseError::fail(e.to_string()))?;
         prop_assert_eq!(&parsed, &config);
         prop_assert_eq!(parsed.config_hash(), config.config_hash());

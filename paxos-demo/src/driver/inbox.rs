@@ -8,7 +8,6 @@ use electrode::types::OpNumber;
 
 use crate::codec;
 use crate::message::Packet;
-use crate::peer::PeerMessage;
 use crate::replica::{Action, Replica};
 
 /// Status requests answered between two polls; more are dropped, for anybody can ask.
@@ -61,11 +60,10 @@ impl Inbox {
                     if let (Some(sender), Ok(message)) = (sender, codec::decode(bytes)) {
                         if fresh {
                             replica.on_member_heard(now, sender, incarnation);
-                        } else if matches!(message, PeerMessage::Suspect { .. }) {
-                            // A voice that was heard before says nothing of now.
-                            return;
+                            replica.on_peer_message(now, sender, incarnation, message);
+                        } else {
+                            replica.on_old_message(now, sender, incarnation, message);
                         }
-                        replica.on_peer_message(now, sender, incarnation, message);
                     }
                 }
                 Ok(Packet::StatusRequest { nonce }) if self.asked.len() < STATUS_MAX => {
@@ -93,5 +91,55 @@ impl Inbox {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::PeerMessage;
+    use crate::replica::ReplicaConfig;
+    use electrode::types::{ReplicaId, View};
+
+    const HASH: u64 = 5;
+
+    /// What replica 0 of three does about a message from there.
+    fn takes(replica: &mut Replica, sender: Option<u8>, fresh: bool, message: &PeerMessage) -> Vec<Action> {
+        let payload = codec::encode(message);
+        let from = ([10, 0, 0, 2], 7100).into();
+        let sender = sender.map(ReplicaId);
+        let event = Event::Message { from, sender, incarnation: 7, fresh, payload: &payload };
+        Inbox::default().take(replica, 0, &event);
+        std::iter::from_fn(|| replica.next_action()).collect()
+    }
+
+    fn replica() -> Replica {
+        let mut replica = Replica::new(0, ReplicaConfig::new(ReplicaId(0), 3, 1, HASH)).unwrap();
+        while replica.next_action().is_some() {}
+        replica
+    }
+
+    /// Whoever sends it, from whatever address: no member, no message between members.
+    #[test]
+    fn messages_between_members_are_members() {
+        let hello = PeerMessage::Hello { config_hash: HASH, born: 7 };
+        for sender in [None, Some(0), Some(3), Some(255)] {
+            assert_eq!(takes(&mut replica(), sender, true, &hello), [], "{sender:?}");
+        }
+        assert_ne!(takes(&mut replica(), Some(1), true, &hello), []);
+    }
+
+    #[test]
+    fn a_question_that_was_heard_before_is_not_answered() {
+        let mut replica = replica();
+        takes(&mut replica, Some(1), true, &PeerMessage::Hello { config_hash: HASH, born: 7 });
+        let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: 1, born: 7 };
+        takes(&mut replica, Some(1), true, &welcome);
+        replica.on_tick(u64::MAX / 2);
+        while replica.next_action().is_some() {}
+        assert!(replica.is_leading());
+        let question = PeerMessage::AskStartView { view: View(0) };
+        assert_eq!(takes(&mut replica, Some(1), false, &question), []);
+        assert_eq!(takes(&mut replica, Some(1), true, &question).len(), 1);
     }
 }

@@ -95,7 +95,7 @@ impl Fetch {
         outbox.send(self.donor, PeerMessage::GetState { view, after, upto });
     }
 
-    /// A batch arrived.
+    /// A batch arrived. Whether it brings the transfer on.
     pub fn on_batch(
         &mut self,
         now: u64,
@@ -103,9 +103,9 @@ impl Fetch {
         entry: LogEntry,
         config: &ReplicaConfig,
         outbox: &mut Outbox,
-    ) {
+    ) -> bool {
         if view != self.view || self.snapshot.is_some() || entry.last < entry.first {
-            return;
+            return false;
         }
         if entry.first > self.have() && self.early.len() < EARLY_MAX {
             self.early.insert(entry.first, entry);
@@ -122,9 +122,10 @@ impl Fetch {
                 self.ask(now, config, outbox);
             }
         }
+        have > before
     }
 
-    /// The donor's log begins at `oldest`, later than what is needed: take its snapshot.
+    /// The donor's log begins at `oldest`, later than what is needed: take its snapshot. Whether that is news.
     pub fn on_gone(
         &mut self,
         now: u64,
@@ -132,19 +133,21 @@ impl Fetch {
         oldest: OpNumber,
         config: &ReplicaConfig,
         outbox: &mut Outbox,
-    ) {
-        if view == self.view && self.snapshot.is_none() && oldest > self.have().next() {
+    ) -> bool {
+        let news = view == self.view && self.snapshot.is_none() && oldest > self.have().next();
+        if news {
             self.snapshot = Some(SnapshotFetch::default());
             self.retry_ns = 0;
             self.ask(now, config, outbox);
         }
+        news
     }
 
-    /// Part of a snapshot arrived.
-    pub fn on_chunk(&mut self, now: u64, chunk: Chunk, config: &ReplicaConfig, outbox: &mut Outbox) {
-        let Some(snapshot) = &mut self.snapshot else { return };
+    /// Part of a snapshot arrived. Whether it brings the transfer on.
+    pub fn on_chunk(&mut self, now: u64, chunk: Chunk, config: &ReplicaConfig, outbox: &mut Outbox) -> bool {
+        let Some(snapshot) = &mut self.snapshot else { return false };
         match snapshot.on_chunk(&chunk) {
-            Progress::None => {}
+            Progress::None => return false,
             Progress::Some => self.retry_ns = 0,
             Progress::AskNext => {
                 self.retry_ns = 0;
@@ -163,6 +166,7 @@ impl Fetch {
                 }
             }
         }
+        true
     }
 }
 
@@ -229,11 +233,12 @@ impl SnapshotFetch {
 }
 
 impl Replica {
-    /// Goes on if everything is there.
-    fn after_fetch(&mut self) {
+    /// Goes on if everything is there. `flows`: the transfer came on. What arrives once more, or is sent again by
+    /// somebody who kept it, does not hold up the next attempt.
+    fn after_fetch(&mut self, flows: bool) {
         match self.role {
-            Role::ViewChange(_) => self.enter_if_fetched(),
-            Role::Recovering(_) => self.recover_if_fetched(),
+            Role::ViewChange(_) => self.enter_if_fetched(flows),
+            Role::Recovering(_) => self.recover_if_fetched(flows),
             _ => {}
         }
     }
@@ -277,17 +282,20 @@ impl Replica {
         fetch.is_some_and(|fetch| fetch.view == view)
     }
 
-    fn with_fetch(&mut self, from: ReplicaId, f: impl FnOnce(&mut Fetch, u64, &ReplicaConfig, &mut Outbox)) {
+    fn with_fetch(
+        &mut self,
+        from: ReplicaId,
+        f: impl FnOnce(&mut Fetch, u64, &ReplicaConfig, &mut Outbox) -> bool,
+    ) {
         let fetch = match &mut self.role {
             Role::ViewChange(change) => change.fetch.as_mut(),
             Role::Recovering(recovery) => recovery.fetch.as_mut(),
             _ => None,
         };
-        match fetch.filter(|fetch| fetch.donor == from) {
+        let flows = match fetch.filter(|fetch| fetch.donor == from) {
             Some(fetch) => f(fetch, self.now, &self.config, &mut self.outbox),
-            // No sign that the transfer flows.
             None => return self.counters.ignored += 1,
-        }
-        self.after_fetch();
+        };
+        self.after_fetch(flows);
     }
 }

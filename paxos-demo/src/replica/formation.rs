@@ -114,8 +114,11 @@ impl Replica {
 
     /// Turned away. What was lost is lost, whoever says so (D6). Whether another configuration is the end depends
     /// on who says it: a follower cannot work without its leader, nor a leader without a quorum.
-    pub(super) fn on_refused(&mut self, by: ReplicaId, mine: u32, reason: Refusal) {
-        if mine != self.config.incarnation {
+    pub(super) fn on_refused(&mut self, by: ReplicaId, life: u32, mine: u32, reason: Refusal) {
+        // It answers a Hello of this life of ours, and not in a life of its own that is over: another
+        // configuration may be what it was started again for.
+        let over = self.formation.incarnation(by).is_some_and(|known| life < known);
+        if mine != self.config.incarnation || over {
             self.counters.ignored += 1;
             return;
         }

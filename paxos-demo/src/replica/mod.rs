@@ -190,6 +190,16 @@ impl Replica {
         }
     }
 
+    /// A message arrived that is not its sender's newest: doubled, overtaken, or sent again by somebody who kept it
+    /// (U9). What is of its moment does not count.
+    pub fn on_old_message(&mut self, now: u64, from: ReplicaId, incarnation: u32, message: PeerMessage) {
+        if message.is_of_its_moment() {
+            self.counters.ignored += 1;
+        } else {
+            self.on_peer_message(now, from, incarnation, message);
+        }
+    }
+
     /// A message of another member arrived; `from` and `incarnation` are those of the packet's header.
     pub fn on_peer_message(&mut self, now: u64, from: ReplicaId, incarnation: u32, message: PeerMessage) {
         self.advance(now);
@@ -205,7 +215,9 @@ impl Replica {
             PeerMessage::Welcome { config_hash, incarnation: mine, born } => {
                 self.on_welcome(from, incarnation, config_hash, mine, born);
             }
-            PeerMessage::Refused { incarnation: mine, reason } => self.on_refused(from, mine, reason),
+            PeerMessage::Refused { incarnation: mine, reason } => {
+                self.on_refused(from, incarnation, mine, reason);
+            }
             // What follows is only for those who introduced themselves: a late message of an earlier life
             // says nothing about this one.
             _ if self.formation.incarnation(from) != Some(incarnation) => self.counters.ignored += 1,

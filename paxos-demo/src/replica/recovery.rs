@@ -143,7 +143,7 @@ impl Replica {
             fetch.ask(self.now, &self.config, &mut self.outbox);
         }
         recovery.fetch = Some(fetch);
-        self.recover_if_fetched();
+        self.recover_if_fetched(true);
     }
 
     /// A member cannot help.
@@ -161,13 +161,16 @@ impl Replica {
         (*set, *other) = (set.with(from), other.without(from));
     }
 
-    /// Everything that the leader held when it answered is here: this replica is whole again.
-    pub(super) fn recover_if_fetched(&mut self) {
+    /// Everything that the leader held when it answered is here: this replica is whole again. If not, and it
+    /// `flows`, there is time.
+    pub(super) fn recover_if_fetched(&mut self, flows: bool) {
         let Role::Recovering(recovery) = &mut self.role else { return };
         let Some((view, start)) = recovery.goal else { return };
         let Some(fetch) = recovery.fetch.take_if(|fetch| fetch.is_done()) else {
-            // It flows, however long it takes.
-            recovery.give_up_at = recovery.give_up_at.max(self.now + self.config.view_change_timeout_ns);
+            if flows {
+                // However long it takes.
+                recovery.give_up_at = recovery.give_up_at.max(self.now + self.config.view_change_timeout_ns);
+            }
             return;
         };
         if !self.install(fetch.take(), view) {

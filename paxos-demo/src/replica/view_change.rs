@@ -255,17 +255,17 @@ impl Replica {
             fetch.ask(self.now, &self.config, &mut self.outbox);
         }
         change.fetch = Some(fetch);
-        self.enter_if_fetched();
+        self.enter_if_fetched(true);
     }
 
-    /// Everything is here: the view begins for this replica.
-    pub(super) fn enter_if_fetched(&mut self) {
+    /// Everything is here: the view begins for this replica. If not, and it `flows`, there is time.
+    pub(super) fn enter_if_fetched(&mut self, flows: bool) {
         let view = self.view;
         let Role::ViewChange(change) = &mut self.role else { return };
         let Some(start) = change.start else { return };
         let Some(fetch) = change.fetch.take_if(|fetch| fetch.is_done()) else {
-            if change.fetch.is_some() {
-                // It flows, however long it takes.
+            if change.fetch.is_some() && flows {
+                // However long it takes.
                 change.give_up_at = change.give_up_at.max(self.now + self.config.view_change_timeout_ns);
             }
             return;

@@ -9,6 +9,7 @@ fn setting() -> Setting {
         payload_bytes: 64,
         batch: Batch(Batching::One),
         durability: Durability::Memory,
+        authentication: false,
     }
 }
 
@@ -100,7 +101,7 @@ fn ratios_are_medians_over_pairs_not_ratios_of_medians() {
         run("udp", 2, 100.0),
         run("ebpf", 2, 150.0),
     ];
-    let summary = &summarise(&runs, "udp")[0];
+    let summary = &summarise(&runs)[0];
     assert_eq!((summary.pairs, summary.throughput_ratio), (3, 2.0));
     assert_eq!(summary.throughput_ratio_quartiles, [1.75, 2.0]);
     assert_eq!(summary.p50_ratio, 0.5);
@@ -112,16 +113,40 @@ fn only_runs_of_the_same_repeat_and_setting_are_paired() {
     let mut other = run("udp", 0, 10.0);
     other.setting.clients = 1;
     let runs = [other, run("ebpf", 0, 200.0), run("udp", 1, 100.0), run("ebpf", 2, 300.0)];
-    assert_eq!(summarise(&runs, "udp"), []);
+    assert_eq!(summarise(&runs), []);
     let runs = [runs.as_slice(), &[run("udp", 2, 100.0)]].concat();
-    let summary = &summarise(&runs, "udp")[0];
+    let summary = &summarise(&runs)[0];
     assert_eq!((summary.pairs, summary.throughput_ratio), (1, 3.0));
+}
+
+#[test]
+fn what_a_key_costs_is_a_ratio_of_its_own() {
+    let with_keys = |backend, repeat, rps| {
+        let run = run(backend, repeat, rps);
+        Run { setting: Setting { authentication: true, ..run.setting }, ..run }
+    };
+    let runs =
+        [run("udp", 0, 100.0), run("ebpf", 0, 200.0), with_keys("ebpf", 0, 180.0), with_keys("udp", 0, 90.0)];
+    let ratio = |summary: &Summary| {
+        let Summary { backend, vs, vs_authentication, setting, throughput_ratio, .. } = summary;
+        (backend.clone(), setting.authentication, vs.clone(), *vs_authentication, *throughput_ratio)
+    };
+    let ratios: Vec<_> = summarise(&runs).iter().map(ratio).collect();
+    let expected = [
+        ("ebpf", false, "udp", false, 2.0),
+        ("ebpf", true, "udp", true, 2.0),
+        ("ebpf", true, "ebpf", false, 0.9),
+        ("udp", true, "udp", false, 0.9),
+    ];
+    let expected =
+        expected.map(|(of, keys, vs, vs_keys, ratio)| (of.to_owned(), keys, vs.to_owned(), vs_keys, ratio));
+    assert_eq!(ratios, expected);
 }
 
 #[test]
 fn a_run_without_an_answer_has_no_ratio() {
     let runs = [run("udp", 0, 0.0), run("ebpf", 0, 5.0), run("udp", 1, 10.0), run("ebpf", 1, 20.0)];
-    let summary = &summarise(&runs, "udp")[0];
+    let summary = &summarise(&runs)[0];
     assert_eq!((summary.pairs, summary.throughput_ratio), (1, 2.0));
 }
 

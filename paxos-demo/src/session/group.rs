@@ -39,7 +39,7 @@ impl Group {
         Self {
             origin: Origin {
                 group: config.group,
-                config_hash: config.config_hash(),
+                config_hash: config.wire_hash(),
                 sender: None,
                 incarnation: 0,
             },

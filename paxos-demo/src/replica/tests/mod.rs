@@ -5,6 +5,7 @@ mod formation;
 mod large;
 mod leader;
 mod recovery;
+mod repeated;
 mod resend;
 mod view_change;
 
