@@ -29,6 +29,7 @@ mod effect;
 mod encoder;
 mod faults;
 mod kernel_path;
+mod keys;
 mod machine;
 mod processes;
 mod pump;
