@@ -21,16 +21,22 @@ const CHECKSUMS: [(&str, Checksum); 2] = [("partial", Checksum::Partial), ("full
 const CHUNK: u64 = 32;
 
 fn follower(criterion: &mut Criterion) {
-    let programs = match Programs::load(FOLLOWER) {
+    [false, true].iter().for_each(|keys| follower_with(criterion, *keys));
+}
+
+/// `keyed`: the group has a key.
+fn follower_with(criterion: &mut Criterion, keys: bool) {
+    let keyed = if keys { "keyed_" } else { "" };
+    let programs = match Programs::load(FOLLOWER, keys) {
         Ok(programs) => programs,
         Err(e) => return skipped(&format!("cost of the follower's programs: {e}")),
     };
     let clock = INGRESS.map(|hook| programs.clock_of(hook));
     println!("reading the clock takes {clock:?} ns at {INGRESS:?}: not in the figures\n");
     let tail = Cell::new(0);
-    for bytes in [64, 512, 1350] {
+    for bytes in [64, 512, 1392] {
         for (checksum_name, checksum) in CHECKSUMS {
-            let name = format!("new_op_{bytes}_bytes_{checksum_name}");
+            let name = format!("{keyed}new_op_{bytes}_bytes_{checksum_name}");
             measure(criterion, &programs, &name, Some(Verdict::TxAck), &INGRESS, |_| {
                 tail.set(tail.get() + 1);
                 frames::prepare(tail.get(), bytes, checksum)
@@ -42,19 +48,27 @@ fn follower(criterion: &mut Criterion) {
     let logged = frames::prepare(tail.get(), 64, Checksum::Partial);
     programs.run(Hook::Tc, Some(Verdict::TxAck), 1, |_| logged.clone());
     let mut same = |name, verdict, frame: Vec<u8>| {
-        measure(criterion, &programs, name, Some(verdict), &INGRESS, |_| frame.clone());
+        measure(criterion, &programs, &format!("{keyed}{name}"), Some(verdict), &INGRESS, |_| frame.clone());
     };
     same("duplicate_64_bytes", Verdict::TxAckRepeated, logged);
     same("commit", Verdict::DropCommit, frames::commit(1, Checksum::Partial));
     same("message_512_bytes", Verdict::PassMessage, frames::message(512));
     same("foreign_512_bytes", Verdict::PassForeign, frames::foreign(512));
+    if keys {
+        return;
+    }
     measure(criterion, &programs, "foreign_512_bytes_sent", None, &[Hook::TcEgress], |_| {
         frames::foreign(512)
     });
 }
 
 fn leader(criterion: &mut Criterion) {
-    let programs = match Programs::load(LEADER) {
+    [false, true].iter().for_each(|keys| leader_with(criterion, *keys));
+}
+
+fn leader_with(criterion: &mut Criterion, keys: bool) {
+    let keyed = if keys { "keyed_" } else { "" };
+    let programs = match Programs::load(LEADER, keys) {
         Ok(programs) => programs,
         Err(e) => return skipped(&format!("cost of the leader's programs: {e}")),
     };
@@ -65,7 +79,7 @@ fn leader(criterion: &mut Criterion) {
         frames::ack(op.get(), checksum)
     };
     for (checksum_name, checksum) in CHECKSUMS {
-        let name = format!("vote_{checksum_name}");
+        let name = format!("{keyed}vote_{checksum_name}");
         measure(criterion, &programs, &name, Some(Verdict::DropVote), &INGRESS, |programs| {
             next_ack(programs, checksum)
         });
@@ -73,7 +87,7 @@ fn leader(criterion: &mut Criterion) {
     let vote = next_ack(&programs, Checksum::Partial);
     programs.run(Hook::Tc, Some(Verdict::DropVote), 1, |_| vote.clone());
     let repeated = Some(Verdict::DropVoteRepeated);
-    measure(criterion, &programs, "vote_repeated", repeated, &INGRESS, |_| vote.clone());
+    measure(criterion, &programs, &format!("{keyed}vote_repeated"), repeated, &INGRESS, |_| vote.clone());
 }
 
 /// One figure a hook.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use electrode::auth::{Key, Keys, SECRET_BYTES};
 use electrode::model::frame::{self, Mac};
 use electrode::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
 use electrode::wire::{Batch, Origin, prepare_ok};
@@ -17,6 +18,8 @@ pub const FOLLOWER: ReplicaId = ReplicaId(1);
 pub const EPOCH: Epoch = Epoch(1);
 /// Life of everybody.
 pub const INCARNATION: u32 = 1;
+/// The group's key; groups without one do not look at the tag.
+pub const SECRET: [u8; SECRET_BYTES] = [0x5e; SECRET_BYTES];
 /// Consensus group.
 pub const GROUP: u32 = 1;
 
@@ -36,8 +39,9 @@ fn batch(op: u64) -> Batch {
 }
 
 fn frame_between(from: ReplicaId, to: ReplicaId, parts: &[&[u8]], checksum: Checksum) -> Vec<u8> {
-    let members = members();
-    frame::build(MACS, members[from.index()], members[to.index()], &parts.concat(), checksum)
+    let (members, mut datagram) = (members(), parts.concat());
+    Keys::new(Key::new(0, SECRET).expect("a secret")).seal(&mut datagram);
+    frame::build(MACS, members[from.index()], members[to.index()], &datagram, checksum)
 }
 
 /// The leader's Prepare of one op to the follower.
@@ -62,7 +66,7 @@ pub fn commit(op: u64, checksum: Checksum) -> Vec<u8> {
 
 /// An application's message from the leader to the follower.
 pub fn message(payload_bytes: usize) -> Vec<u8> {
-    let header = origin(LEADER).message(View(0), ReplicaSet::EMPTY, payload_bytes as u16);
+    let header = origin(LEADER).message(View(0), ReplicaSet::all(3), payload_bytes as u16);
     let payload = vec![0xa5; payload_bytes];
     frame_between(LEADER, FOLLOWER, &[header.as_bytes(), &payload], Checksum::Partial)
 }
@@ -84,6 +88,12 @@ mod tests {
 
     /// The model's judgement, so that a benchmark's frames mean what their names say without privileges.
     fn judge(me: ReplicaId, frame: &[u8]) -> Verdict {
+        let verdicts = [false, true].map(|authenticated| judge_with(me, frame, authenticated));
+        assert_eq!(verdicts[0], verdicts[1], "a key makes no difference");
+        verdicts[0]
+    }
+
+    fn judge_with(me: ReplicaId, frame: &[u8], authenticated: bool) -> Verdict {
         let mut kernel = Kernel::new(Params {
             config_hash: 0,
             group: GROUP,
@@ -97,11 +107,12 @@ mod tests {
             offload_quorum: true,
             log_only: false,
             lease_required: false,
-            authenticated: false,
+            authenticated,
             partial_checksums: false,
             busy_tries: params::BUSY_TRIES,
             swap_tries: params::SWAP_TRIES,
         });
+        kernel.keys[0] = Some(Key::new(0, SECRET).unwrap());
         kernel.config = Config { view: 0, leader: LEADER.0.into(), members: members().to_vec() };
         let state = if me == LEADER { GateState::Lead } else { GateState::Follow };
         kernel.control.gate = GateWord { state, busy: false, epoch: EPOCH, op: OpNumber(6) }.pack();

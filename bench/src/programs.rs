@@ -13,7 +13,7 @@ use std::time::Duration;
 use electrode::abi::{self, Verdict};
 use electrode::types::{Epoch, OpNumber, ReplicaId};
 use electrode::words::{self, GateState, GateWord};
-use electrode_bpf::types::{elec_config, elec_control, elec_params, elec_round};
+use electrode_bpf::types::{elec_config, elec_control, elec_key, elec_keys, elec_params, elec_round};
 use electrode_bpf::{ElectrodeSkel, ElectrodeSkelBuilder};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags};
@@ -56,14 +56,15 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// A follower's (`me` is not [`LEADER`]) or the leader's.
-    pub fn load(me: ReplicaId) -> io::Result<Self> {
+    /// A follower's (`me` is not [`LEADER`]) or the leader's; of a group with or without a key.
+    pub fn load(me: ReplicaId, authenticated: bool) -> io::Result<Self> {
         let other = |e: libbpf_rs::Error| io::Error::other(format!("{e:#}"));
         // One leaked object a member, for the life of a benchmark.
         let storage = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = ElectrodeSkelBuilder::default().open(storage).map_err(other)?;
         let constants = open.maps.rodata_data.as_deref_mut();
-        constants.ok_or_else(|| io::Error::other("the BPF object has no .rodata"))?.elec_params = params(me);
+        constants.ok_or_else(|| io::Error::other("the BPF object has no .rodata"))?.elec_params =
+            elec_params { authenticated: authenticated.into(), ..params(me) };
         let slot_bytes = abi::SLOT_HEADER_BYTES + abi::PAYLOAD_BYTES_MAX + 8;
         open.maps.elec_slots.set_max_entries(SLOTS).map_err(other)?;
         open.maps.elec_slots.set_value_size(slot_bytes as u32).map_err(other)?;
@@ -92,6 +93,10 @@ impl Programs {
             ..Default::default()
         };
         put(&maps.elec_control, 0, bytes_of(&control));
+        let [k0, k1] = [frames::SECRET[..8].try_into(), frames::SECRET[8..].try_into()]
+            .map(|half| u64::from_le_bytes(half.expect("eight bytes")));
+        let key = elec_key { valid: 1, k0, k1, pad: 0 };
+        put(&maps.elec_keys, 0, bytes_of(&elec_keys { key: [key, elec_key::default()] }));
     }
 
     /// L1: opens a round that waits for more votes than one.
@@ -234,6 +239,7 @@ trait Plain: Copy {}
 impl Plain for elec_control {}
 impl Plain for elec_config {}
 impl Plain for elec_round {}
+impl Plain for elec_keys {}
 
 fn bytes_of<T: Plain>(value: &T) -> &[u8] {
     // SAFETY: `T` is plain integers without padding, so all of its bytes are initialised.

@@ -97,6 +97,7 @@
 //! 2. [`endpoint`]: the handle. Leader and follower, the gate (freeze, drain, open), waiting.
 //! 3. [`abi`] and [`wire`]: the header that every packet carries, and the counters. [`words`]: the 64-bit words
 //!    that kernel and process change by compare-and-swap. [`quorum`]: thresholds.
+//!    [`auth`]: keys and the tag.
 //! 4. [`rules`]: the decisions, pure. [`model`]: the kernel's side as a step machine in plain Rust, the oracle of
 //!    tests.
 //! 5. `backend`, `attach`, `net` (private): sockets alone or with kernel programs (crate `electrode-bpf`),
@@ -127,7 +128,8 @@
 //!   IPv6; a larger one is refused before anything is sent. Fragments, IP options and VLAN tags inside the
 //!   frame are left to the stack.
 //! - An ack promises memory, not disk, unless [`config::Acks::ByCaller`] leaves it to the process.
-//! - Packets are not authenticated: source addresses are checked, and the network is trusted to keep them.
+//! - Without keys ([`auth`]) source addresses are checked, and the network is trusted to keep them. With keys members
+//!   are authenticated, clients are not, and nothing is encrypted.
 //! - The library resends nothing and elects nobody: the protocol above it does, crate `paxos-demo` for one.
 
 pub mod abi;

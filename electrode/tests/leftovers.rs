@@ -9,9 +9,9 @@ use common::actor::{Actor, Prepare, receive, socket};
 use common::foreign::{clsact_drop, command};
 use common::group::{PORT, members};
 use common::hosts::{DEADLINE, fabric, wait_until};
-use common::privileged;
 use common::traces::{Held, shown};
 use common::victim::{Attachment, Victim, config};
+use common::{has_tcx, privileged};
 use electrode::Endpoint;
 use electrode::abi::Verdict;
 use electrode::config::TcMechanism;
@@ -31,7 +31,7 @@ fn open(fabric: &Fabric, attachment: Attachment) -> Endpoint {
 
 #[test]
 fn dropping_endpoints_leaves_nothing() {
-    if !privileged("dropping_endpoints_leaves_nothing") {
+    if !privileged("dropping_endpoints_leaves_nothing") || !has_tcx("dropping_endpoints_leaves_nothing") {
         return;
     }
     for attachment in WAYS {
@@ -106,7 +106,9 @@ fn process_with_an_endpoint() {
 /// A17: acks stop with the owner.
 #[test]
 fn sigkill_takes_links_programs_and_acks_along() {
-    if !privileged("sigkill_takes_links_programs_and_acks_along") {
+    if !privileged("sigkill_takes_links_programs_and_acks_along")
+        || !has_tcx("sigkill_takes_links_programs_and_acks_along")
+    {
         return;
     }
     for attachment in [Attachment::Tcx, Attachment::XdpGeneric] {

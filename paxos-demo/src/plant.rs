@@ -65,6 +65,7 @@ plants! {
     P11, "L11", "a restarted leader resumes its view";
     P12, "U1", "the gate is opened while a stale writer is busy";
     P13, "L2", "vote bits are set by a plain OR and maxima are untagged";
+    K1, "F4", "the kernel takes any tag for right";
 }
 
 impl Plant {
@@ -135,7 +136,7 @@ mod tests {
             let one = Plants::from(*plant);
             assert_eq!(Plant::ALL.iter().filter(|p| one.has(**p)).collect::<Vec<_>>(), [plant]);
         }
-        assert_eq!(Plant::ALL.len(), 28);
+        assert_eq!(Plant::ALL.len(), 29);
         assert!("A10".parse::<Plant>().is_err());
     }
 }

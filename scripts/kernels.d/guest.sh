@@ -59,6 +59,8 @@ if [ "$backend" = ebpf ]; then
     run gate
     run coexist
     run leftovers
+    run guard
+    run authenticated
     run native_xdp
     run durability
     run netem --ignored

@@ -1,7 +1,7 @@
 # What a guest boots into: one initramfs with the test binaries, what they are linked with, and a few modules.
 
 # Test files of crate electrode that run in a guest.
-guest_tests=(verifier fixtures offloads broadcast gate coexist leftovers native_xdp durability netem)
+guest_tests=(verifier fixtures offloads broadcast gate coexist leftovers guard authenticated native_xdp durability netem)
 # What the guest may load; a kernel that has one built in needs no file.
 guest_modules=(veth bridge sch_ingress cls_bpf act_bpf sch_netem sch_fq virtio_pci virtio_net ipv6 dummy)
 

@@ -122,6 +122,11 @@ impl Keys {
         &self.sends
     }
 
+    /// Both keys, by their places.
+    pub fn slots(&self) -> [Option<Key>; 2] {
+        [0, 1].map(|slot| self.in_slot(slot).cloned())
+    }
+
     /// The key in a place, 0 or 1.
     pub fn in_slot(&self, slot: usize) -> Option<&Key> {
         [Some(&self.sends), self.accepts.as_ref()].into_iter().flatten().find(|key| key.slot() == slot)

@@ -47,6 +47,8 @@ pub struct Identity {
     pub addr: SocketAddr,
     /// This life of the replica.
     pub incarnation: u32,
+    /// Its group has keys (F4); which ones, nobody tells.
+    pub authenticated: bool,
     /// What the kernel does for it.
     pub offloads: Offloads,
 }
@@ -132,6 +134,7 @@ fn identity(params: &elec_params) -> Identity {
         members: params.members,
         addr: SocketAddr::new(ip, u16::from_be(params.port_be)),
         incarnation: params.incarnation,
+        authenticated: params.authenticated != 0,
         offloads: Offloads {
             broadcast: params.offload_broadcast != 0,
             fast_ack: params.offload_fast_ack != 0,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use electrode::abi::HEADER_BYTES;
+use electrode::auth;
 use electrode::types::{ReplicaSet, View};
 use electrode::wire::{self, Origin};
 use zerocopy::IntoBytes;
@@ -52,6 +53,13 @@ impl Group {
             retry: config.timeouts.client_retry(),
             timeout: config.timeouts.request_timeout(),
         }
+    }
+
+    /// The same group, which has keys, or none: clients hold no key, but the hash says that there is one.
+    #[must_use]
+    pub fn with_keys(mut self, config: &ClusterConfig, has_keys: bool) -> Self {
+        self.origin.config_hash = auth::config_hash(config.config_hash(), has_keys);
+        self
     }
 
     /// The same group with another time after which a request is given up.

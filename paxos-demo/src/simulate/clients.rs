@@ -46,7 +46,7 @@ pub(super) struct Clients {
 impl Clients {
     pub(super) fn new(weather: &Weather, config: &ClusterConfig, rng: &mut Rng) -> Self {
         let mut clients = Self {
-            group: Group::new(config),
+            group: Group::new(config).with_keys(config, weather.authenticated),
             origin: Instant::now(),
             all: Vec::new(),
             next_id: 1,

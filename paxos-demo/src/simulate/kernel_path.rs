@@ -243,7 +243,16 @@ impl FastPath for SimKernel {
         });
     }
 
-    fn set_keys(&mut self, _: &Keys) -> Result<()> {
+    fn set_keys(&mut self, keys: &Keys) -> Result<()> {
+        let slots = keys.slots();
+        self.at("invalidating keys", |kernel| {
+            for (slot, new) in kernel.keys.iter_mut().zip(&slots) {
+                if slot != new {
+                    *slot = None;
+                }
+            }
+        });
+        self.at("publishing keys", |kernel| kernel.keys = slots);
         Ok(())
     }
 

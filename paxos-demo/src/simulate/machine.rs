@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use electrode::auth;
 use electrode::config::Offloads;
 use electrode::model::params::{BUSY_TRIES, SWAP_TRIES};
 use electrode::model::{Kernel, Params, Plants as KernelPlants, Run};
@@ -74,6 +75,8 @@ pub(super) struct Machine {
     /// What waits in the socket.
     pub inbox: VecDeque<(Vec<u8>, SocketAddr)>,
     pub disk: Disk,
+    /// The step of the key file that its process has read.
+    pub key_step: u32,
     pub process: Process,
     pub fate: Fate,
     /// Number of this life, 0 before the first.
@@ -109,6 +112,7 @@ impl Machine {
             carriers: 0,
             inbox: VecDeque::new(),
             disk: Disk::default(),
+            key_step: 0,
             process: Process::Dead,
             fate: Fate::Returns,
             life: 0,
@@ -161,7 +165,7 @@ pub(super) fn memory(
     plants: Plants,
 ) -> Kernel {
     let mut kernel = Kernel::new(Params {
-        config_hash: config.config_hash(),
+        config_hash: auth::config_hash(config.config_hash(), weather.authenticated),
         group: config.group,
         slots: config.log_slots,
         slot_payload_bytes: config.payload_bytes_max,
@@ -173,14 +177,14 @@ pub(super) fn memory(
         offload_quorum: OFFLOADS.quorum,
         log_only: weather.durability == Durability::Disk,
         lease_required: false,
-        authenticated: false,
+        authenticated: weather.authenticated,
         partial_checksums: false,
         busy_tries: BUSY_TRIES.min(4),
         swap_tries: SWAP_TRIES,
     });
     kernel.config.members = config.replicas.clone();
     kernel.plants = KernelPlants {
-        tag_unchecked: false,
+        tag_unchecked: plants.has(Plant::K1),
         publish_before_fill: plants.has(Plant::A1),
         stale_scratch: plants.has(Plant::A2),
         shared_scratch: plants.has(Plant::A3),

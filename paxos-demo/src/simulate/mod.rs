@@ -32,6 +32,7 @@ mod effect;
 mod encoder;
 mod faults;
 mod kernel_path;
+mod keys;
 mod machine;
 mod processes;
 mod pump;

@@ -13,6 +13,7 @@ use super::disk::{Disk, SimStorage};
 use super::effect::Killed;
 use super::encoder::SimEncoder;
 use super::kernel_path::SimKernel;
+use super::keys;
 use super::machine::{Fate, OFFLOADS, Process, memory};
 use super::run::panic_message;
 use super::transport::SimTransport;
@@ -86,6 +87,7 @@ impl World {
         let mut endpoint = EndpointConfig::new(config.replicas.clone(), ReplicaId(node as u8));
         endpoint.group = config.group;
         endpoint.config_hash = config.config_hash();
+        endpoint.keys = self.weather.authenticated.then(|| keys::at_step(self.key_step));
         endpoint.incarnation = incarnation;
         endpoint.peer_incarnation = 0;
         endpoint.offloads = OFFLOADS;
@@ -191,10 +193,15 @@ pub(super) fn start(shared: &Shared, node: usize) {
     let incarnation = life;
     let now = world.now;
     world.trace.line(now, |line| line.push_str(&format!("r{node} starts, life {life}")));
-    let fresh = memory(node, &world.config, &world.weather, incarnation, world.plants);
+    let mut fresh = memory(node, &world.config, &world.weather, incarnation, world.plants);
+    let key_step = world.key_step;
+    if world.weather.authenticated {
+        fresh.keys = keys::at_step(key_step).slots();
+    }
     let machine = &mut world.nodes[node];
     machine.kernel = fresh;
     machine.object = None;
+    machine.key_step = key_step;
     machine.life = life;
     machine.attached = true;
     if machine.fate == (Fate::BeginsAnew { wiped: false }) {
@@ -272,17 +279,22 @@ fn fast_path(
 
 /// The process takes one step of its driver and goes to sleep.
 pub(super) fn step(shared: &Shared, node: usize) {
-    let mut driver = {
+    let (mut driver, keys) = {
         let mut world = lock(shared);
+        let keys = world.unread_keys(node);
         let machine = &mut world.nodes[node];
         let Process::Asleep(driver) = std::mem::replace(&mut machine.process, Process::Running) else {
             unreachable!("only sleepers are woken")
         };
         machine.wake_at = u64::MAX;
-        driver
+        (driver, keys)
     };
     let stepped = catch_unwind(AssertUnwindSafe(|| {
         driver.endpoint_mut().disarm();
+        if let Some((step, keys)) = keys {
+            driver.endpoint_mut().set_keys(&keys)?;
+            lock(shared).nodes[node].key_step = step;
+        }
         let sleep = driver.step()?;
         let sleeps = sleep.filter(|(_, patience)| driver.endpoint_mut().arm(*patience));
         Ok::<_, DriverError>(sleeps.map(|(timeout, _)| timeout.as_nanos() as u64))

@@ -125,6 +125,7 @@ fn settle(shared: &Shared) {
         let until = lock(shared).now + MS;
         pump(shared, until);
         let mut world = lock(shared);
+        world.change_keys();
         if world.violation.is_some() || world.calm && world.settled().is_ok() {
             world.done = true;
             return;

@@ -31,6 +31,7 @@ struct Rare {
     members: Option<usize>,
     encode_ns_max: u64,
     gone_every_ns: u64,
+    authenticated: bool,
 }
 
 impl Rare {
@@ -44,6 +45,7 @@ impl Rare {
             },
             encode_ns_max: [0, 0, 0, MS, 20 * MS, 200 * MS][rng.usize(0..6)],
             gone_every_ns: [0, 0, 0, 0, 300 * MS, 1500 * MS][rng.usize(0..6)],
+            authenticated: rng.u8(0..3) == 0,
         }
     }
 }
@@ -63,6 +65,8 @@ pub(super) struct Weather {
     pub times: Times,
     pub members: usize,
     pub durability: Durability,
+    /// The group has keys, which change while it runs; whoever forges knows everything else.
+    pub authenticated: bool,
     pub clients: usize,
     pub log_slots: u32,
     pub quorum_window: u32,
@@ -135,6 +139,7 @@ impl Weather {
             },
             members: members.or(rare.members).unwrap_or(often_drawn),
             durability: durability.unwrap_or([Durability::Memory, Durability::Disk][rng.usize(0..2)]),
+            authenticated: rare.authenticated,
             clients: rng.usize(1..7),
             log_slots: [4, 4, 8, 16][rng.usize(0..4)],
             quorum_window: [8, 16, 32][rng.usize(0..3)],
@@ -174,10 +179,11 @@ impl Weather {
 
     /// The faults are over: what is left is a machine that works.
     pub(super) fn calm(&mut self) {
-        let Self { members, durability, .. } = *self;
+        let Self { members, durability, authenticated, .. } = *self;
         *self = Self {
             members,
             durability,
+            authenticated,
             loss: Odds::NEVER,
             duplicate: Odds::NEVER,
             overtake: Odds::NEVER,

@@ -9,6 +9,7 @@ use electrode::wire;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::check::Promise;
+use super::keys;
 use super::weather::{MS, US};
 use super::world::{Frame, Happening, World};
 use crate::codec;
@@ -163,8 +164,8 @@ impl World {
         self.seen[index].clone()
     }
 
-    /// A frame that nobody sent: from a stranger's address with whatever header, or damaged on the way. (Members'
-    /// own addresses are not forged: the network is trusted to keep them.)
+    /// A frame that nobody sent: from a stranger's address with whatever header, or damaged on the way. Members' own
+    /// addresses are forged only where the group has keys: without, the network is trusted to keep them.
     fn forge(&mut self, to: usize, frame: &Frame) -> Option<Frame> {
         let own = self.nodes[to].addr;
         let datagram = frame::parse(frame, own).ok()?;
@@ -192,7 +193,18 @@ impl World {
                 let (bytes, _) = payload.split_at_mut_checked(HEADER_BYTES)?;
                 let header = Header::mut_from_bytes(bytes).ok()?;
                 forge_header(header, rng, self.weather.members);
-                let from = (STRANGER, datagram.from.port()).into();
+                let mut from = (STRANGER, datagram.from.port()).into();
+                if self.weather.authenticated {
+                    // Somebody who knows everything but the key, and spoofs whomever it names.
+                    let named = self.nodes.get(usize::from(header.sender)).map(|machine| machine.addr);
+                    from = named.unwrap_or(datagram.from);
+                    match rng.u8(0..4) {
+                        0 => header.auth_tag = rng.u64(..).into(),
+                        1 => keys::foreign().seal(header, &[]),
+                        2 => header.targets = u32::MAX.into(),
+                        _ => {}
+                    }
+                }
                 Some(build(from, own, &payload))
             }
         }

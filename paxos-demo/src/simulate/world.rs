@@ -125,6 +125,9 @@ pub(super) struct World {
     pub trace: Trace,
     /// Processes that are interrupted right now.
     pub interrupted: u32,
+    /// Which step of changing its keys the group is at, and when the next one may begin.
+    pub key_step: u32,
+    pub keys_change_at: u64,
     pub calm: bool,
     pub done: bool,
     pub violation: Option<Violation>,
@@ -161,6 +164,8 @@ impl World {
             clients,
             trace,
             interrupted: 0,
+            key_step: 0,
+            keys_change_at: 0,
             calm: false,
             done: false,
             violation: None,

@@ -97,7 +97,8 @@ pub mod text {
             .filter_map(|(name, on)| on.then_some(name))
             .collect();
             let on = if on.is_empty() { "none".into() } else { on.join(", ") };
-            let _ = writeln!(text, "  offloads  {on}; incarnation {}", identity.incarnation);
+            let keys = if identity.authenticated { "; authenticated" } else { "" };
+            let _ = writeln!(text, "  offloads  {on}; incarnation {}{keys}", identity.incarnation);
         }
         for attachment in &endpoint.attachments {
             let _ = writeln!(text, "  program   {attachment}");

@@ -28,6 +28,7 @@ fn still(rng: &mut Rng, story: &Story) -> Weather {
     let mut weather = Weather::draw(rng, Some(story.replicas), Some(durability));
     weather.calm();
     Weather {
+        authenticated: false,
         times: TIMES,
         clients: 0,
         log_slots: story.slots,
