@@ -1,11 +1,14 @@
-//! What does not fit together, on the loopback address.
+//! Who has keys and who has none, and what is said about that.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
+use paxos_demo::cli::BackendChoice;
 use paxos_demo::cluster::process::ReplicaProcess;
+use paxos_demo::config::Durability;
 
-use crate::common::{loopback, program, start, wait_for};
+use crate::common::{loopback, privileged, program, start, wait_for};
+use crate::site::{Site, spec};
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(program()).args(arguments).output().unwrap()
@@ -81,4 +84,24 @@ fn a_key_file_is_made_and_changed_by_commands() {
     let output = key(&["drop", "2"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("send with another one first"));
+}
+
+/// What is stored is not tied to the keys: a group gets them, and loses them, by being stopped as a whole.
+#[test]
+fn a_group_that_stores_its_data_gets_keys() {
+    if !privileged("a_group_that_stores_its_data_gets_keys") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (authenticated, expected) in [(false, None), (true, Some("0")), (false, Some("1"))] {
+        let mut spec = spec(BackendChoice::Auto);
+        spec.durability = Durability::Disk;
+        spec.data_dir = Some(dir.path().to_owned());
+        spec.authenticated = authenticated;
+        let mut site = Site::start(spec);
+        assert!(site.statuses().iter().all(|status| status.node.keys.is_some() == authenticated));
+        let mut client = site.cluster.client().unwrap();
+        assert_eq!(client.get(b"k").unwrap().as_deref(), expected.map(str::as_bytes));
+        client.put(b"k", if authenticated { b"1" } else { b"0" }).unwrap();
+    }
 }
