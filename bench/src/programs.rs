@@ -95,7 +95,7 @@ impl Programs {
         put(&maps.elec_control, 0, bytes_of(&control));
         let [k0, k1] = [frames::SECRET[..8].try_into(), frames::SECRET[8..].try_into()]
             .map(|half| u64::from_le_bytes(half.expect("eight bytes")));
-        let key = elec_key { valid: 1, k0, k1, pad: 0 };
+        let key = elec_key { valid: 1, k0, k1, id: 0 };
         put(&maps.elec_keys, 0, bytes_of(&elec_keys { key: [key, elec_key::default()] }));
     }
 

@@ -25,7 +25,7 @@ const PLANT_SEEDS: u64 = 40;
 
 /// What programs must have come to. Nobody is beside them, no batch exceeds its slot and none overlaps: those
 /// verdicts are the fixtures'.
-const REACHED: [Verdict; 17] = [
+const REACHED: [Verdict; 19] = [
     Verdict::PassMessage,
     Verdict::PassFrozen,
     Verdict::PassViewNew,
@@ -34,6 +34,8 @@ const REACHED: [Verdict; 17] = [
     Verdict::DropChecksum,
     Verdict::DropViewOld,
     Verdict::DropSource,
+    Verdict::DropTag,
+    Verdict::DropKey,
     Verdict::DropNotDurable,
     Verdict::DropLogged,
     Verdict::DropCommit,

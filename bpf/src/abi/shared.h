@@ -65,7 +65,7 @@ struct elec_key {
 	__u64 valid;
 	__u64 k0; /* the secret's first eight bytes, little-endian */
 	__u64 k1;
-	__u64 pad;
+	__u64 id; /* its number, for those who look: no program reads it */
 };
 
 struct elec_keys {

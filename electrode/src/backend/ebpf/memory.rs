@@ -13,6 +13,7 @@ use electrode_bpf::types::{elec_config, elec_control, elec_keys, elec_round, ele
 use libbpf_rs::{MapCore, MapHandle};
 
 use super::layout::SLOT_HEADER_BYTES;
+use crate::auth::Key;
 use crate::error::{Error, Result};
 
 /// One mmapped array map; keeps the map alive.
@@ -165,7 +166,7 @@ impl Config {
     }
 }
 
-/// `elec_keys`: the keys that tags may be made with (F4). Wiped when it goes.
+/// `elec_keys`: the keys that tags may be made with (F4).
 pub(super) struct KeySlots(Mapping);
 
 impl KeySlots {
@@ -173,8 +174,8 @@ impl KeySlots {
         Mapping::new(map).map(Self)
     }
 
-    /// The words of one key: whether it is valid, then the secret.
-    fn words(&self, slot: usize) -> [&AtomicU64; 3] {
+    /// The words of one key: whether it is valid, the secret, the number.
+    fn words(&self, slot: usize) -> [&AtomicU64; 4] {
         assert!(slot < 2);
         let keys: *mut elec_keys = self.0.element(0).cast();
         // SAFETY: the fields are aligned, inside the mapping and only ever accessed as atomics; the index was
@@ -185,6 +186,7 @@ impl KeySlots {
                 AtomicU64::from_ptr(&raw mut (*key).valid),
                 AtomicU64::from_ptr(&raw mut (*key).k0),
                 AtomicU64::from_ptr(&raw mut (*key).k1),
+                AtomicU64::from_ptr(&raw mut (*key).id),
             ]
         }
     }
@@ -194,22 +196,20 @@ impl KeySlots {
         self.words(slot)[0].store(0, Ordering::SeqCst);
     }
 
+    /// Leaves nothing of a key.
+    pub(super) fn wipe(&self, slot: usize) {
+        self.invalidate(slot);
+        self.write(slot, None);
+    }
+
     /// Writes a key and publishes it, or wipes its place. It is invalid, and nobody reads it any more.
-    pub(super) fn write(&self, slot: usize, secret: Option<[u64; 2]>) {
-        let [valid, k0, k1] = self.words(slot);
-        let [first, second] = secret.unwrap_or_default();
+    pub(super) fn write(&self, slot: usize, key: Option<&Key>) {
+        let [valid, k0, k1, id] = self.words(slot);
+        let [first, second] = key.map(Key::words).unwrap_or_default();
         k0.store(first, Ordering::Relaxed);
         k1.store(second, Ordering::Relaxed);
-        valid.store(secret.is_some().into(), Ordering::Release);
-    }
-}
-
-impl Drop for KeySlots {
-    fn drop(&mut self) {
-        for slot in 0..2 {
-            self.invalidate(slot);
-            self.write(slot, None);
-        }
+        id.store(key.map_or(0, Key::id).into(), Ordering::Relaxed);
+        valid.store(key.is_some().into(), Ordering::Release);
     }
 }
 

@@ -78,6 +78,17 @@ pub(crate) struct Ebpf {
     note: Option<String>,
 }
 
+impl Drop for Ebpf {
+    fn drop(&mut self) {
+        // Without hooks this is the process of a simulation, and it dies as one that is killed: its programs may
+        // outlive it, and its keys with them.
+        if !self._hooks.is_empty() {
+            self._hooks.clear();
+            (0..2).for_each(|slot| self.key_slots.wipe(slot));
+        }
+    }
+}
+
 /// Programs loaded with an endpoint's constants, not yet on a hook.
 pub(crate) fn params(
     config: &EndpointConfig,
@@ -184,7 +195,7 @@ impl Ebpf {
         for peer in config.peers().iter() {
             ebpf.expect_incarnation(peer, config.peer_incarnation);
         }
-        (0..2).for_each(|slot| ebpf.key_slots.write(slot, ebpf.key(slot).map(Key::words)));
+        (0..2).for_each(|slot| ebpf.key_slots.write(slot, ebpf.key(slot)));
         // Members must be there before the first carrier; view and leader come with the first opening.
         ebpf.write_config(View(0), ReplicaId(0));
         Ok(ebpf)
@@ -419,7 +430,7 @@ impl FastPath for Ebpf {
             self.keys = Some(keys.clone());
         }
         // As it was if the wait failed.
-        changed.iter().for_each(|slot| self.key_slots.write(*slot, self.key(*slot).map(Key::words)));
+        changed.iter().for_each(|slot| self.key_slots.write(*slot, self.key(*slot)));
         waited
     }
 

@@ -6,13 +6,16 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use electrode_bpf::types::{elec_config, elec_control, elec_round, elec_slot_hdr as SlotHeader};
+use electrode_bpf::types::{
+    elec_config, elec_control, elec_key, elec_keys, elec_round, elec_slot_hdr as SlotHeader,
+};
 use libbpf_rs::MapHandle;
 
 use super::super::layout::SLOT_HEADER_BYTES;
 use super::super::memory::Mapping;
 use super::super::object::Maps;
 use crate::abi::{MEMBERS_MAX, Verdict};
+use crate::auth::Key;
 use crate::error::{Error, Result};
 use crate::model::{Control, Kernel, Round, Slot};
 use crate::types::{OpNumber, View as ViewNumber};
@@ -54,10 +57,19 @@ impl From<&elec_round> for Round {
     }
 }
 
+/// The key in a place, if there is one.
+fn key_of(raw: &elec_key) -> Option<Key> {
+    let [first, second] = [raw.k0, raw.k1].map(u64::to_le_bytes);
+    let secret: Vec<u8> = [first, second].concat();
+    let secret = secret.try_into().expect("two words of eight bytes");
+    (raw.valid != 0).then(|| Key::new(raw.id as u32, secret).expect("what was given was a key"))
+}
+
 /// A second mapping of every map.
 pub(super) struct View {
     control: Mapping,
     config: Mapping,
+    keys: Mapping,
     rounds: Mapping,
     slots: Mapping,
     counters: MapHandle,
@@ -80,6 +92,7 @@ impl View {
         Ok(Self {
             control: mapping(&maps.control)?,
             config: mapping(&maps.config)?,
+            keys: mapping(&maps.keys)?,
             rounds: mapping(&maps.rounds)?,
             slots: mapping(&maps.slots)?,
             counters: again(&maps.counters)?,
@@ -130,6 +143,9 @@ impl View {
         // SAFETY: as above.
         let raw: elec_config = unsafe { read(self.config.element(0)) };
         (kernel.config.view, kernel.config.leader) = (raw.view, raw.leader);
+        // SAFETY: as above.
+        let raw: elec_keys = unsafe { read(self.keys.element(0)) };
+        kernel.keys = raw.key.map(|key| key_of(&key));
         for (round, index) in kernel.rounds.iter_mut().zip(0..) {
             // SAFETY: an element, which is as large as a round, and nobody writes now.
             let raw: elec_round = unsafe { read(self.rounds.element(index)) };
