@@ -11,9 +11,12 @@ use super::guard::Guard;
 use crate::net::{Direction, FilterAt};
 
 /// The qdiscs that this process uses; the lock also serialises making and removing them.
-static QDISCS: Mutex<Vec<Weak<Qdisc>>> = Mutex::new(Vec::new());
+static QDISCS: Mutex<Vec<(Place, Weak<Qdisc>)>> = Mutex::new(Vec::new());
 
-fn qdiscs() -> MutexGuard<'static, Vec<Weak<Qdisc>>> {
+/// Inode of the network namespace, and the interface in it.
+type Place = (u64, u32);
+
+fn qdiscs() -> MutexGuard<'static, Vec<(Place, Weak<Qdisc>)>> {
     QDISCS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -23,20 +26,21 @@ struct Qdisc {
     /// Lives where the interface is: the last owner may be dropped in another namespace, where the same number is
     /// another interface. Taken out when the qdisc is dropped.
     guard: Option<Guard>,
-    /// Inode of the network namespace, and the interface in it.
-    place: (u64, u32),
 }
 
 impl Qdisc {
     /// The qdisc of an interface in this thread's namespace.
-    fn of(known: &mut Vec<Weak<Self>>, ifindex: u32) -> io::Result<Arc<Self>> {
+    fn of(known: &mut Vec<(Place, Weak<Self>)>, ifindex: u32) -> io::Result<Arc<Self>> {
         let place = (std::fs::metadata("/proc/thread-self/ns/net")?.ino(), ifindex);
-        known.retain(|qdisc| qdisc.strong_count() > 0);
-        if let Some(qdisc) = known.iter().filter_map(Weak::upgrade).find(|q| q.place == place) {
+        known.retain(|(_, qdisc)| qdisc.strong_count() > 0);
+        // Only that of this place is held for a moment: letting go of the last hold on another one here would drop it
+        // under the lock that its drop takes.
+        if let Some(qdisc) = known.iter().find(|(at, _)| *at == place).and_then(|(_, qdisc)| qdisc.upgrade())
+        {
             return Ok(qdisc);
         }
-        let qdisc = Arc::new(Self { guard: Some(Guard::start(ifindex)?), place });
-        known.push(Arc::downgrade(&qdisc));
+        let qdisc = Arc::new(Self { guard: Some(Guard::start(ifindex)?) });
+        known.push((place, Arc::downgrade(&qdisc)));
         Ok(qdisc)
     }
 

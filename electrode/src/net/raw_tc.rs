@@ -67,7 +67,11 @@ const HEADER_BYTES: usize = 16;
 const TCMSG_BYTES: usize = 20;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
+const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_ID: u16 = 11;
+/// What the names of our programs, and so of our filters, begin with. Nobody else's filter is removed, whoever asks:
+/// to give one such a name takes CAP_BPF.
+const OURS: &[u8] = b"elec_";
 const REQUEST: u16 = libc::NLM_F_REQUEST as u16;
 const ACK: u16 = libc::NLM_F_ACK as u16;
 const DUMP: u16 = libc::NLM_F_DUMP as u16;
@@ -170,7 +174,7 @@ impl RawTc {
         }
     }
 
-    /// Tells handle, priority and program of each filter on one half of the qdisc.
+    /// Tells handle, priority and, if it is ours, program of each filter on one half of the qdisc.
     fn filters(
         &mut self,
         ifindex: u32,
@@ -260,9 +264,12 @@ fn attribute(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     }
 }
 
-/// The program of a filter that is BPF.
+/// The program of a filter that is BPF, and ours.
 fn program_id(message: &[u8]) -> Option<u32> {
     let options = attribute(message.get(TCMSG_BYTES..)?, TCA_OPTIONS)?;
+    if !attribute(options, TCA_BPF_NAME)?.starts_with(OURS) {
+        return None;
+    }
     u32_at(attribute(options, TCA_BPF_ID)?, 0)
 }
 

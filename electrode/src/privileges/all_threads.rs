@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 /// How often /proc is asked.
 const GLANCE: Duration = Duration::from_micros(200);
+/// Looks in a row that find nobody new and nobody with privileges, before it is believed.
+const LOOKS: u32 = 3;
 /// How long a thread may sit in a system call that no signal interrupts, or block signals, which every thread does
 /// for a moment while it starts.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -75,11 +77,24 @@ fn handle(signal: libc::c_int, handler: libc::sighandler_t) -> Result<libc::siga
 
 fn broadcast(signal: libc::c_int) -> Result<()> {
     let (since, mut asked) = (Instant::now(), BTreeSet::new());
+    // Threads that a look found without privileges. One look is not enough: the list leaves out threads while others
+    // end, and one that starts may be the child of a thread that was told only after. Whoever has none can give none.
+    let (mut clean, mut looks) = (BTreeSet::new(), 0);
     loop {
-        let privileged: Vec<_> = threads(signal)?.into_iter().filter(|t| t.privileged).collect();
-        // A thread that was started meanwhile was started by one of these, and is found by the next look.
-        if privileged.is_empty() {
+        let (threads, vanished) = threads(signal)?;
+        let (privileged, bare): (Vec<_>, Vec<_>) = threads.into_iter().partition(|t| t.privileged);
+        let settled = !vanished && privileged.is_empty() && bare.iter().all(|t| clean.contains(&t.id));
+        looks = if settled { looks + 1 } else { 0 };
+        if looks == LOOKS {
             return Ok(());
+        }
+        clean.extend(bare.iter().map(|t| t.id));
+        if privileged.is_empty() && since.elapsed() > PATIENCE {
+            return Err(Error::Kernel {
+                what: "drop all capabilities".into(),
+                reason: "threads come and go faster than they can be looked at".into(),
+                hint: "drop them before such threads are started".into(),
+            });
         }
         for thread in &privileged {
             let stuck = |reason: &str| Error::Kernel {
@@ -103,18 +118,21 @@ fn broadcast(signal: libc::c_int) -> Result<()> {
     }
 }
 
-/// The threads of this process that can still run.
-fn threads(signal: libc::c_int) -> Result<Vec<Thread>> {
-    let read = || -> io::Result<Vec<Thread>> {
-        let mut threads = Vec::new();
+/// The threads of this process that can still run, and whether one ended during the look.
+fn threads(signal: libc::c_int) -> Result<(Vec<Thread>, bool)> {
+    let read = || -> io::Result<(Vec<Thread>, bool)> {
+        let (mut threads, mut vanished) = (Vec::new(), false);
         for entry in fs::read_dir("/proc/self/task")? {
             let path: PathBuf = entry?.path();
             let Some(id) = path.file_name().and_then(|n| n.to_str()?.parse().ok()) else { continue };
-            // It may have ended since it was listed.
-            let Ok(status) = fs::read_to_string(path.join("status")) else { continue };
+            let Ok(status) = fs::read_to_string(path.join("status")) else {
+                // It has ended since it was listed.
+                vanished = true;
+                continue;
+            };
             threads.extend(parse(id, &status, signal));
         }
-        Ok(threads)
+        Ok((threads, vanished))
     };
     read().map_err(Error::io("reading /proc/self/task, to find all threads"))
 }

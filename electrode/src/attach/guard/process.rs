@@ -129,16 +129,16 @@ impl Charge<'_> {
                 self.made_qdisc = self.tc.make_qdisc(self.ifindex)?;
                 Ok(self.made_qdisc)
             }
-            TAKE => {
+            // An owner that somebody took over has no say in other places, nor in what it never attached.
+            TAKE if order.filter.ifindex == self.ifindex => {
                 let free = self.filters.iter_mut().find(|f| **f == FilterAt::NONE).ok_or(libc::ENOSPC)?;
                 *free = order.filter;
                 Ok(true)
             }
             REMOVE => {
+                let known = self.filters.iter_mut().find(|f| **f == order.filter).ok_or(libc::ENOENT)?;
                 let removed = self.tc.remove_filter(&order.filter)?;
-                if let Some(known) = self.filters.iter_mut().find(|f| **f == order.filter) {
-                    *known = FilterAt::NONE;
-                }
+                *known = FilterAt::NONE;
                 Ok(removed)
             }
             END => self.remove_qdisc(),
