@@ -56,7 +56,7 @@ pub fn strangers(leader: &Actor, macs: [Mac; 2], from: SocketAddr, to: SocketAdd
         ("another magic", 0, 1),
         ("another version", 4, 2),
         ("an unknown kind", 5, 0x40),
-        ("flags", 7, 2),
+        ("flags", 7, 4),
         ("another group", 8, 1),
         ("another configuration", 16, 1),
         ("a wrong length", 70, 1),
