@@ -312,6 +312,10 @@ impl Session {
             ReplyStatus::Large => {
                 let large = reply.large().filter(|(bytes, _)| (1..=RESULT_BYTES_MAX).contains(bytes));
                 if let (Some((total_bytes, checksum)), true, None) = (large, self.is_read(), &self.pull) {
+                    // It is where the answer came from, which may have taken so long that another one was asked since.
+                    if reply.leader.index() < group.members().len() {
+                        self.turn_to(reply.leader.index());
+                    }
                     let mut pull = Pull::new(total_bytes, checksum);
                     pull.write(group, self.id, self.request);
                     self.pull = Some(pull);

@@ -180,3 +180,32 @@ fn a_long_result_is_pulled_and_never_torn() {
     assert_eq!(send(&mut session, &result, 2500, 5000, true), (Step::Done, Some(result.clone())));
     assert!(!session.is_busy());
 }
+
+/// An answer that took so long that another one was asked since: the result is where the answer came from.
+#[test]
+fn a_long_result_is_pulled_from_the_one_that_has_it() {
+    let group = group();
+    let mut session = Session::new(0);
+    let now = Instant::now();
+    let mut get = Vec::new();
+    Command::Get { key: b"k" }.encode(&mut get).unwrap();
+    session.begin(&group, &get, now);
+    let mut later = now;
+    while session.target() == 0 {
+        later = session.resend_at();
+        session.on_time(&group, later);
+    }
+    let description = ClientReply::describe_large(&[7; 5000]).to_vec();
+    let reply = ClientReply {
+        status: ReplyStatus::Large,
+        leader: ReplicaId(0),
+        view: View(0),
+        client: session.id(),
+        request: session.request(),
+        attempt: 1,
+        result: &description,
+    };
+    assert_eq!(session.on_reply(&group, &reply, later), Step::Send);
+    assert_eq!(session.target(), 0);
+    assert!(matches!(group.parse(packet(&session)), Some(Packet::Have(_))));
+}
