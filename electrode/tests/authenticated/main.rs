@@ -1,0 +1,13 @@
+//! A group with a key, and a hostile neighbour on the same bridge without it (F4): it sees every frame, spoofs any
+//! member's addresses, forges, changes, floods, and sends again what it has kept. Nothing of it changes anything,
+//! and the counters tell what was refused.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod flood;
+mod follower;
+mod half;
+mod leader;
+mod rotation;
+mod target;

@@ -1,0 +1,47 @@
+//! Options of `bench`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::choices::{BackendChoice, FastPathArgs, Switch};
+use super::values::{client_count, replica_count, seconds};
+use crate::report::Batch;
+
+/// Options of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Sizes of the group.
+    #[arg(long, value_delimiter = ',', default_value = "3,5,7", value_parser = replica_count)]
+    pub replicas: Vec<usize>,
+    /// Backends to compare: ebpf, udp, udp-sendto, udp-multicast.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "udp,ebpf")]
+    pub backends: Vec<BackendChoice>,
+    /// Closed-loop clients.
+    #[arg(long, value_delimiter = ',', default_value = "1,16", value_parser = client_count)]
+    pub clients: Vec<usize>,
+    /// Requests in a Prepare: 1 or auto.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    pub batch: Vec<Batch>,
+    /// Size of the values.
+    #[arg(long, value_delimiter = ',', default_value = "64")]
+    pub payload_bytes: Vec<usize>,
+    /// Without and with keys: off, on or both.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "off")]
+    pub authentication: Vec<Switch>,
+    /// Length of a run's measured window.
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
+    pub seconds: f64,
+    /// Runs of each setting and backend.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub repeat: u16,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub fast_path: FastPathArgs,
+    /// Write the report to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Draw the report's pictures (SVG) into this directory.
+    #[arg(long, value_name = "DIR")]
+    pub plot: Option<PathBuf>,
+}
