@@ -108,15 +108,15 @@ __noinline int elec_fill_from_scratch(__u32 index, __u32 n)
 		return -1;
 	from = (__u64 *)scratch->payload;
 	to = (__u64 *)slot->payload;
+	/* The last bytes first: behind the loop the verifier would look at them once for each length. */
+	if (n & 7) {
+		rest = (1ull << 8 * (n & 7)) - 1;
+		to[words] = (to[words] & ~rest) | (from[words] & rest);
+	}
 	for (__u32 i = 0; i < ELEC_PAYLOAD_BYTES_MAX / 8 && i < elec_params.slot_payload_bytes / 8; i++) {
 		if (i >= words)
 			break;
 		to[i] = from[i];
-	}
-	/* What lies behind the payload stays as it is. */
-	if (n & 7) {
-		rest = (1ull << 8 * (n & 7)) - 1;
-		to[words] = (to[words] & ~rest) | (from[words] & rest);
 	}
 	return 0;
 }
