@@ -213,9 +213,9 @@ impl Endpoint {
         if before != incarnation {
             // It counts from 1 again.
             let leads = peer == self.leader_id;
-            self.hearing.introduce(peer, leads);
+            self.hearing.introduce(peer, incarnation, leads);
             if leads && self.state == GateState::Follow {
-                self.path.forget_count(self.epoch);
+                self.path.restart_count(self.epoch, self.hearing.leader().count);
             }
         }
     }

@@ -101,8 +101,13 @@ impl Endpoint {
             let sender = header.sender().filter(|sender| self.lives_at(*sender, from));
             let incarnation = header.incarnation.get();
             let fresh = sender.is_some_and(|sender| {
-                rules::incarnation_counts(self.incarnations[sender.index()], incarnation)
-                    && self.hearing.is_new_message(sender, header.round_tag.get())
+                let count = header.round_tag.get();
+                if rules::incarnation_counts(self.incarnations[sender.index()], incarnation) {
+                    self.hearing.is_new_message(sender, count)
+                } else {
+                    self.hearing.note_stranger(sender, incarnation, count);
+                    false
+                }
             });
             f(Event::Message { from, sender, incarnation, fresh, payload });
             return Ok(());
