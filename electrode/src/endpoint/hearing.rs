@@ -65,14 +65,18 @@ impl Hearing {
         }
     }
 
-    /// Notes a message of a life that is not the member's present one. Of the latest life alone, so that nobody
-    /// makes us forget it with what an earlier one said.
-    pub fn note_stranger(&mut self, member: ReplicaId, incarnation: u32, count: u64) {
+    /// Notes a message of a life that is not the member's present one; whether it is newer than all before it. Of the
+    /// latest life alone, so that nobody makes us forget it with what an earlier one said. The life may be met in the
+    /// same burst of datagrams, before anybody could tell us.
+    pub fn is_new_of_stranger(&mut self, member: ReplicaId, incarnation: u32, count: u64) -> bool {
         let known = &mut self.strangers[member.index()];
         match incarnation.cmp(&known.incarnation) {
-            Ordering::Greater => *known = Stranger { incarnation, count },
-            Ordering::Equal => known.count = known.count.max(count),
-            Ordering::Less => {}
+            Ordering::Greater => {
+                *known = Stranger { incarnation, count };
+                true
+            }
+            Ordering::Equal => grows(&mut known.count, count),
+            Ordering::Less => false,
         }
     }
 
@@ -174,15 +178,15 @@ mod tests {
     #[test]
     fn what_was_heard_of_a_life_before_it_was_known_stays_heard() {
         let mut hearing = Hearing::default();
-        hearing.note_stranger(ReplicaId(2), 7, 30);
-        hearing.note_stranger(ReplicaId(2), 7, 12);
+        assert!(hearing.is_new_of_stranger(ReplicaId(2), 7, 30));
+        assert!(!hearing.is_new_of_stranger(ReplicaId(2), 7, 12));
         // An earlier life, which somebody plays back to make us forget.
-        hearing.note_stranger(ReplicaId(2), 6, 99);
+        assert!(!hearing.is_new_of_stranger(ReplicaId(2), 6, 99));
         hearing.introduce(ReplicaId(2), 7, true);
         assert!(!hearing.is_new_message(ReplicaId(2), 30) && hearing.is_new_message(ReplicaId(2), 31));
         assert!(!hearing.is_new_of_leader(&commit(30)) && hearing.is_new_of_leader(&commit(31)));
         // Another life counts for itself.
-        hearing.note_stranger(ReplicaId(2), 8, 3);
+        assert!(hearing.is_new_of_stranger(ReplicaId(2), 8, 3));
         hearing.introduce(ReplicaId(2), 9, false);
         assert!(hearing.is_new_message(ReplicaId(2), 1));
     }

@@ -95,8 +95,9 @@ pub enum Event<'a> {
         sender: Option<ReplicaId>,
         /// Life of the sender.
         incarnation: u32,
-        /// A member in the life that is expected says this for the first time (U9): it is not an old message that
-        /// somebody sends again, nor one that was overtaken.
+        /// A member says this for the first time (U9): it is not an old message that somebody sends again, nor one
+        /// that was overtaken. In the life that is expected, or in a later one of which nothing else is known: whether
+        /// that one is alive it does not say.
         fresh: bool,
         /// The message.
         payload: &'a [u8],

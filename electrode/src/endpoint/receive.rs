@@ -101,12 +101,11 @@ impl Endpoint {
             let sender = header.sender().filter(|sender| self.lives_at(*sender, from));
             let incarnation = header.incarnation.get();
             let fresh = sender.is_some_and(|sender| {
-                let count = header.round_tag.get();
-                if rules::incarnation_counts(self.incarnations[sender.index()], incarnation) {
+                let (count, expected) = (header.round_tag.get(), self.incarnations[sender.index()]);
+                if rules::incarnation_counts(expected, incarnation) {
                     self.hearing.is_new_message(sender, count)
                 } else {
-                    self.hearing.note_stranger(sender, incarnation, count);
-                    false
+                    incarnation > expected && self.hearing.is_new_of_stranger(sender, incarnation, count)
                 }
             });
             f(Event::Message { from, sender, incarnation, fresh, payload });

@@ -125,6 +125,10 @@ impl Replica {
         if !self.is_acceptable(from, incarnation, config_hash, born) {
             return;
         }
+        if self.planted(Plant::K2) && self.formation.incarnation(from) != Some(incarnation) {
+            self.meet(from, incarnation, born);
+            self.open_when_formed();
+        }
         let (config_hash, mine) = (self.config.config_hash, self.config.born);
         self.outbox.send(from, PeerMessage::Welcome { config_hash, incarnation, born: mine });
         // Once a life, for somebody may say it again and again: later ones are in the hands of the timer.

@@ -48,7 +48,6 @@ fn welcomed(replica: &mut Replica, now: u64, by: u8) {
     welcomed_by(replica, now, by, life(by));
 }
 
-
 #[test]
 fn a_leader_opens_when_everybody_is_there() {
     let mut replica = Replica::new(0, config(0, 3)).unwrap();
