@@ -14,8 +14,8 @@ use electrode::abi::Verdict;
 use electrode::types::{OpNumber, ReplicaSet};
 use electrode::{Endpoint, Patience, Round};
 
-use self::inbox::Inbox;
 pub use self::inbox::Observer;
+use self::inbox::{Asked, Inbox};
 use crate::codec;
 use crate::encoder::{Encoder, ThreadEncoder};
 use crate::key_file::reload::KeySource;
@@ -287,17 +287,18 @@ impl Driver {
     }
 
     fn answer_status(&mut self) -> Result<(), DriverError> {
-        while let Some((to, nonce)) = self.inbox.asked.pop_front() {
+        while let Some(Asked { by, nonce, bytes_max }) = self.inbox.asked.pop_front() {
+            let bytes_max = bytes_max.min(self.endpoint.payload_bytes_max());
             let mut status = self.status()?;
             self.encode_status(nonce, &status);
-            if self.scratch.len() > self.endpoint.payload_bytes_max() {
+            if self.scratch.len() > bytes_max {
                 // One datagram must hold it; `elecctl status` shows the counters too.
                 status.node.verdicts.clear();
                 status.node.endpoint.clear();
                 self.encode_status(nonce, &status);
             }
-            if self.scratch.len() <= self.endpoint.payload_bytes_max() {
-                self.endpoint.send_message(to, &self.scratch)?;
+            if self.scratch.len() <= bytes_max {
+                self.endpoint.send_message(by, &self.scratch)?;
             }
         }
         Ok(())

@@ -101,8 +101,12 @@ impl Endpoint {
             let sender = header.sender().filter(|sender| self.lives_at(*sender, from));
             let incarnation = header.incarnation.get();
             let fresh = sender.is_some_and(|sender| {
-                rules::incarnation_counts(self.incarnations[sender.index()], incarnation)
-                    && self.hearing.is_new_message(sender, header.round_tag.get())
+                let (count, expected) = (header.round_tag.get(), self.incarnations[sender.index()]);
+                if rules::incarnation_counts(expected, incarnation) {
+                    self.hearing.is_new_message(sender, count)
+                } else {
+                    incarnation > expected && self.hearing.is_new_of_stranger(sender, incarnation, count)
+                }
             });
             f(Event::Message { from, sender, incarnation, fresh, payload });
             return Ok(());

@@ -412,8 +412,8 @@ impl FastPath for Ebpf {
         Heard { op: of_epoch(self.control.heard_op()), count: of_epoch(self.control.heard_count()).0 }
     }
 
-    fn forget_count(&mut self, epoch: Epoch) {
-        self.control.heard_count().store(words::tagged(epoch, OpNumber(0)), Ordering::Release);
+    fn restart_count(&mut self, epoch: Epoch, count: u64) {
+        self.control.heard_count().store(words::tagged(epoch, OpNumber(count)), Ordering::Release);
     }
 
     fn earlier_life_ends_ns(&self) -> u64 {
