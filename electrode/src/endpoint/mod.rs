@@ -161,6 +161,8 @@ pub struct Endpoint {
     /// Events of the last poll.
     last_events: usize,
     last_leader_ns: u64,
+    /// D4: when filters run out that were on this machine's interfaces at the opening, and may be an earlier life's.
+    earlier_filters_end_ns: u64,
     stats: Stats,
 }
 
@@ -309,7 +311,7 @@ impl Endpoint {
     /// lost its log must not ask the others for it before. CLOCK_MONOTONIC nanoseconds. The earlier process
     /// must have ended, which is for the caller to see to.
     pub fn earlier_life_ends_ns(&self) -> u64 {
-        self.path.earlier_life_ends_ns()
+        self.path.earlier_life_ends_ns().max(self.earlier_filters_end_ns)
     }
 
     /// Rounds that wait for their quorum.

@@ -7,6 +7,8 @@ mod netlink;
 mod next_hop;
 mod raw_addr;
 #[cfg(feature = "ebpf")]
+mod qdisc_lock;
+#[cfg(feature = "ebpf")]
 mod raw_tc;
 pub(crate) mod socket;
 
@@ -20,6 +22,8 @@ pub use interface::{Interface, XdpMode, XdpProgram};
 pub(crate) use netlink::Netlink;
 #[cfg(feature = "ebpf")]
 pub(crate) use next_hop::{NextHops, Watcher};
+#[cfg(feature = "ebpf")]
+pub(crate) use qdisc_lock::QdiscLock;
 #[cfg(feature = "ebpf")]
 pub(crate) use raw_tc::{FilterAt, RawTc};
 pub use socket::SocketStats;

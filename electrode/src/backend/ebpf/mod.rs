@@ -36,7 +36,7 @@ const CARRIER_V6: Ipv6Addr = Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0, 0x454c, 0x4342
 /// How long a program may hold the log before a grace period is waited for (U1).
 const BUSY_PATIENCE: Duration = Duration::from_millis(1);
 /// How long the gate stays usable without being renewed, where programs can outlive us (F2).
-const LEASE_NS: u64 = 500_000_000;
+pub(crate) const LEASE_NS: u64 = 500_000_000;
 
 /// The carrier's address for an endpoint's family.
 pub(crate) fn carrier_address(own: SocketAddr) -> SocketAddr {
