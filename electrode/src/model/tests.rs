@@ -12,7 +12,8 @@ use std::net::SocketAddr;
 use zerocopy::{FromBytes, IntoBytes};
 
 const MACS: [frame::Mac; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
-const LEADER: Origin = Origin { group: 7, config_hash: 0xfeed, sender: Some(ReplicaId(0)), incarnation: 20 };
+pub(super) const LEADER: Origin =
+    Origin { group: 7, config_hash: 0xfeed, sender: Some(ReplicaId(0)), incarnation: 20 };
 pub(super) const EPOCH: Epoch = Epoch(5);
 
 pub(super) fn members(ipv6: bool) -> Vec<SocketAddr> {
