@@ -8,7 +8,7 @@ mod carriers;
 mod follower;
 mod gate;
 mod hearing;
-mod leader;
+pub(crate) mod leader;
 mod open;
 mod receive;
 mod send;
