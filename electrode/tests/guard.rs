@@ -115,7 +115,8 @@ fn a_successor_keeps_its_filters() {
     // A qdisc that one life made for another one's filters is nobody's in the end.
     wait_until("all are gone", || {
         let mut now = shown(netns);
-        now[0] = now[0].lines().filter(|line| !line.contains("clsact")).map(|line| format!("{line}\n")).collect();
+        now[0] =
+            now[0].lines().filter(|line| !line.contains("clsact")).map(|line| format!("{line}\n")).collect();
         now == before && !guard_in(&fabric)
     });
 }
