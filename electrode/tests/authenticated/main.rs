@@ -9,6 +9,6 @@ mod flood;
 mod follower;
 mod half;
 mod leader;
-mod ring;
+mod mapped;
 mod rotation;
 mod target;

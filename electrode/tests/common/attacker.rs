@@ -43,18 +43,9 @@ impl<'f> Attacker<'f> {
 
     /// The frame of a datagram from one member to another, as if it came from there.
     pub fn spoof(&self, from: usize, to: usize, datagram: &[u8]) -> Vec<u8> {
-        self.build(from, to, datagram, Checksum::Full)
-    }
-
-    /// The same, with a checksum that was left to a device.
-    pub fn spoof_unsummed(&self, from: usize, to: usize, datagram: &[u8]) -> Vec<u8> {
-        self.build(from, to, datagram, Checksum::Partial)
-    }
-
-    fn build(&self, from: usize, to: usize, datagram: &[u8], checksum: Checksum) -> Vec<u8> {
         let macs = [self.host(from).mac(), self.host(to).mac()];
         let [from, to] = [from, to].map(|i| SocketAddr::new(self.host(i).addr(), PORT));
-        frame::build(macs, from, to, datagram, checksum)
+        frame::build(macs, from, to, datagram, Checksum::Full)
     }
 
     pub fn netns(&self) -> &NetNs {

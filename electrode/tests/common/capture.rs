@@ -55,7 +55,7 @@ pub struct Capture {
     socket: OwnedFd,
 }
 
-pub(super) fn check(result: libc::c_int, what: &str) -> libc::c_int {
+fn check(result: libc::c_int, what: &str) -> libc::c_int {
     assert!(result >= 0, "{what}: {}", io::Error::last_os_error());
     result
 }
@@ -69,7 +69,7 @@ fn interface_index(name: &str) -> libc::c_int {
 }
 
 /// A packet socket in this thread's namespace, bound to an interface.
-pub(super) fn packet_socket(interface: &str, protocol: u16) -> OwnedFd {
+fn packet_socket(interface: &str, protocol: u16) -> OwnedFd {
     // Protocol 0: nothing is queued before the socket is bound.
     // SAFETY: no pointers; the result is checked and nobody else owns it.
     let socket = unsafe {

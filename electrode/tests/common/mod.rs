@@ -20,7 +20,7 @@ pub mod hosts;
 #[cfg(all(feature = "fabric", feature = "ebpf"))]
 pub mod memory;
 #[cfg(all(feature = "fabric", feature = "ebpf"))]
-pub mod ring;
+pub mod zerocopy;
 #[cfg(feature = "fabric")]
 pub mod strangers;
 #[cfg(all(feature = "fabric", feature = "ebpf"))]
