@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 
 use netlink_packet_core::NLM_F_DUMP;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
@@ -66,6 +67,20 @@ impl Netlink {
             }
         }
         Ok(Route { local, ifindex, next_hop })
+    }
+
+    /// Hardware address of an interface; `None` if it has none of Ethernet's kind, or is gone.
+    pub(crate) fn hardware_address(&mut self, ifindex: u32) -> io::Result<Option<[u8; 6]>> {
+        let answers = self.request(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+        let mut links = answers.into_iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewLink(link) if link.header.index == ifindex => Some(link),
+            _ => None,
+        });
+        let attributes = links.next().map(|link| link.attributes).unwrap_or_default();
+        Ok(attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Address(bytes) => bytes.as_slice().try_into().ok(),
+            _ => None,
+        }))
     }
 
     /// The whole neighbour table.

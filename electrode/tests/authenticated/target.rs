@@ -96,7 +96,7 @@ impl<'f> Target<'f> {
         }
         let others = [Verdict::PassForeign, Verdict::Rang];
         let relevant =
-            |(verdict, _): &&(Verdict, u64)| !others.contains(verdict) && *verdict < Verdict::Carrier;
+            |(verdict, _): &&(Verdict, u64)| !others.contains(verdict) && !(Verdict::Carrier..=Verdict::Rang).contains(verdict);
         stats.kernel.iter().filter(relevant).map(|(_, n)| n).sum()
     }
 

@@ -127,6 +127,8 @@ impl Control {
         durable;
         /// Time until which the gate may be used (F2).
         lease_ns;
+        /// `{valid:16, mac:48}`: what a frame for us is addressed to.
+        own_mac;
         ring_at_op;
         ring_at_commit;
         ring_on_quorum;

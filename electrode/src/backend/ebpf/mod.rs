@@ -50,6 +50,10 @@ impl NextHops for HopWords {
     fn set(&self, peer: usize, word: u64) {
         self.0.next_hop(peer).store(word, Ordering::Release);
     }
+
+    fn set_own(&self, word: u64) {
+        self.0.own_mac().store(word, Ordering::Release);
+    }
 }
 
 /// Programs, maps and hooks of one endpoint; all go away with it.
@@ -148,10 +152,11 @@ impl Ebpf {
             let egress = attach::tc(tx.as_fd(), interface.index, Direction::Egress, tc)?;
             // Dropped first: the ingress filter, which came first, takes the empty clsact qdisc along.
             ebpf._hooks.insert(0, egress);
-            let peers = config.peers().iter().map(|p| (p.index(), config.members[p.index()].ip())).collect();
-            let sink = Arc::new(HopWords(Arc::clone(&ebpf.control)));
-            ebpf._watcher = Some(Watcher::start(interface.index, peers, sink)?);
         }
+        let copied = if config.offloads.broadcast { config.peers() } else { ReplicaSet::EMPTY };
+        let peers = copied.iter().map(|p| (p.index(), config.members[p.index()].ip())).collect();
+        let sink = Arc::new(HopWords(Arc::clone(&ebpf.control)));
+        ebpf._watcher = Some(Watcher::start(interface.index, peers, sink)?);
         Ok(ebpf)
     }
 
