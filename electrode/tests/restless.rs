@@ -70,7 +70,11 @@ fn threads_that_start_meanwhile_are_not_missed() {
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "process {process}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "process {process}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert!(text.contains("1 passed"), "{text}");
     }
 }

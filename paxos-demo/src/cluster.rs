@@ -216,7 +216,9 @@ impl Cluster {
             (Ok(()), None) => {}
             // Whose it is, it stays; a replica that may not use it says so.
             (Err(error), _) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            (Err(error), _) => return Err(ClusterError::system(format!("make {}", data_dir.display()))(error)),
+            (Err(error), _) => {
+                return Err(ClusterError::system(format!("make {}", data_dir.display()))(error));
+            }
         }
         let mut command = Command::new(&self.spec.program);
         command.arg("replica").arg("--config").arg(self.config_path());

@@ -285,8 +285,7 @@ fn an_effective_user_is_made_a_real_one() {
     // As a program with the set-user-id bit runs: the real user is root, and root's groups came along.
     let euid = uid.to_string();
     let setpriv = ["--ruid", "0", "--euid", &euid, "--groups", "4,27"];
-    let mut child =
-        site.replica(&setpriv, &data, &["--user", USER]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = site.replica(&setpriv, &data, &["--user", USER]).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
     std::io::BufRead::read_line(&mut output, &mut line).unwrap();

@@ -5,9 +5,9 @@ mod interface;
 mod netlink;
 #[cfg(feature = "ebpf")]
 mod next_hop;
-mod raw_addr;
 #[cfg(feature = "ebpf")]
 mod qdisc_lock;
+mod raw_addr;
 #[cfg(feature = "ebpf")]
 mod raw_tc;
 pub(crate) mod socket;

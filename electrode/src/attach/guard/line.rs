@@ -81,8 +81,7 @@ mod tests {
     fn hear(socket: &OwnedFd) -> Order {
         let mut order = Order::default();
         // SAFETY: room for an order, which is plain words.
-        let got =
-            unsafe { libc::recv(socket.as_raw_fd(), (&raw mut order).cast(), size_of::<Order>(), 0) };
+        let got = unsafe { libc::recv(socket.as_raw_fd(), (&raw mut order).cast(), size_of::<Order>(), 0) };
         assert_eq!(got, size_of::<Order>() as isize);
         order
     }
