@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::actor::{Actor, Prepare, QUIET};
 use common::group::{PORT, Seen, open, round};
-use common::hosts::{DEADLINE, fabric};
+use common::hosts::{pin_to_cpu, DEADLINE, fabric};
 use common::privileged;
 use electrode::abi::Verdict;
 use electrode::config::{Backend, EndpointConfig, Offloads};
@@ -57,15 +57,6 @@ struct Fire {
     stop: AtomicBool,
     /// Highest op acknowledged in each view.
     acked: Mutex<BTreeMap<u64, u64>>,
-}
-
-fn pin_to_cpu(cpu: usize) {
-    // SAFETY: all-zero is an empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: plain arithmetic on a set of our own; CPUs beyond it are ignored.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: a set of the size that is stated. Fails where there is only one CPU: then there is no pinning.
-    unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
 }
 
 fn grow_receive_buffer(socket: &UdpSocket) {

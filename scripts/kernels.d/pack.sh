@@ -57,8 +57,8 @@ pack_programs() {
     done <"$work/executables"
     for file in scripts/kernels.d/guest/*; do bash -n "$file" && cp "$file" "$root/"; done
     chmod +x "$root"/{init,pair}
-    printf '%s\n' 'root:x:0:0::/root:/bin/bash' 'nobody:x:65534:65534::/tmp:/bin/bash' >"$root/etc/passwd"
-    printf '%s\n' 'root:x:0:' 'nogroup:x:65534:' >"$root/etc/group"
+    printf '%s\n' 'root:x:0:0::/root:/bin/bash' 'daemon:x:1:1::/:/bin/bash' 'nobody:x:65534:65534::/tmp:/bin/bash' >"$root/etc/passwd"
+    printf '%s\n' 'root:x:0:' 'daemon:x:1:' 'nogroup:x:65534:' >"$root/etc/group"
     echo 'passwd: files' >"$root/etc/nsswitch.conf"
 }
 

@@ -19,6 +19,8 @@ pub mod group;
 pub mod hosts;
 #[cfg(all(feature = "fabric", feature = "ebpf"))]
 pub mod memory;
+#[cfg(all(feature = "fabric", feature = "ebpf"))]
+pub mod zerocopy;
 #[cfg(feature = "fabric")]
 pub mod strangers;
 #[cfg(all(feature = "fabric", feature = "ebpf"))]
