@@ -85,7 +85,7 @@ impl Fire<'_> {
             };
             let prepare =
                 Prepare { view, tag: packet, payload: payload(view, op, packet), ..Prepare::op(op) };
-            port.send(0, &self.leader.datagram(&prepare));
+            port.send(&port.frame(0, &self.leader.datagram(&prepare)));
             packet += CPUS as u64;
         }
     }

@@ -1,9 +1,9 @@
-//! A leader: the acks of four members for sixteen rounds at a time, each sent once, by one CPU or the other; user space
-//! recounts, reuses slots while the last acks of the rounds before are still on their way, and steps down and leads again
+//! A leader: the acks of four members for many rounds at a time, each sent once, by one CPU or the other; user space recounts, reuses slots while the last acks of the rounds before are still on their way, and steps down and leads again
 //! in the middle. L1 to L4, L8.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Barrier, Condvar, Mutex};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use electrode::abi::Verdict;
@@ -23,7 +23,7 @@ use super::sender::{self, Port};
 const MEMBERS: usize = 5;
 const PEERS: u64 = MEMBERS as u64 - 1;
 /// Rounds that begin together; all slots that there are.
-const ROUNDS: u64 = 16;
+const ROUNDS: u64 = 256;
 /// Votes that complete a round: one member's may still be on its way when its slot goes to another.
 const THRESHOLD: u32 = 3;
 
@@ -39,48 +39,75 @@ struct Fire<'f> {
     actors: Vec<Actor>,
     /// The waves so far, in the order in which their Prepares left.
     waves: Mutex<Vec<Wave>>,
-    /// How many of them each CPU has sent.
+    /// There is one more, or nothing more to do.
+    more: Condvar,
+    /// Where the CPUs meet, so that they send at the same time.
+    start: Barrier,
+    /// How many waves each CPU has sent.
     done: [AtomicU64; CPUS],
+    /// Who waits for that.
+    owner: Thread,
     sent: AtomicU64,
     stop: AtomicBool,
 }
 
 impl Fire<'_> {
+    /// The next wave; `None` at the end.
+    fn wave(&self, number: usize) -> Option<Wave> {
+        let nothing = |waves: &mut Vec<Wave>| waves.len() <= number && !self.stop.load(Ordering::SeqCst);
+        let waves = self.more.wait_while(self.waves.lock().unwrap(), nothing).unwrap();
+        waves.get(number).copied()
+    }
+
     /// One CPU: every other ack of each wave, so that the acks of a round, and those of a member, meet on two CPUs.
     fn send(&self, cpu: usize) {
         pin_to(cpu);
         let port = Port::new(self.fabric, 0, &self.sent);
-        let mut wave = 0;
-        while !self.stop.load(Ordering::Relaxed) {
-            let Some(Wave { epoch, first }) = self.waves.lock().unwrap().get(wave).copied() else {
-                std::thread::yield_now();
-                continue;
-            };
-            for op in first..first + ROUNDS {
-                for member in 1..=PEERS {
-                    if (op + member + wave as u64) % CPUS as u64 != cpu as u64 {
-                        continue;
-                    }
+        for number in 0.. {
+            let Some(Wave { epoch, first }) = self.wave(number) else { return };
+            let mine = |op: u64, member: u64| (op + member + number as u64) % CPUS as u64 == cpu as u64;
+            let acks = (first..first + ROUNDS)
+                .flat_map(|op| (1..=PEERS).map(move |member| (op, member)))
+                .filter(|(op, member)| mine(*op, *member));
+            let frames: Vec<_> = acks
+                .map(|(op, member)| {
                     let prepare = Prepare { leader_epoch: epoch.0, ..Prepare::op(op) };
                     let ack = self.actors[member as usize - 1].ack_datagram(&prepare, op);
-                    while !port.send(member as usize, &ack) {
-                        std::thread::yield_now();
-                    }
+                    port.frame(member as usize, &ack)
+                })
+                .collect();
+            self.start.wait();
+            for frame in frames {
+                while !port.send(&frame) {
+                    std::thread::yield_now();
                 }
             }
-            wave += 1;
-            self.done[cpu].store(wave as u64, Ordering::SeqCst);
+            self.done[cpu].store(number as u64 + 1, Ordering::SeqCst);
+            self.owner.unpark();
         }
     }
 
     fn launch(&self, wave: Wave) {
         self.waves.lock().unwrap().push(wave);
+        self.more.notify_all();
     }
 
     /// Whether every ack of every wave has left.
     fn all_sent(&self) -> bool {
         let waves = self.waves.lock().unwrap().len() as u64;
         self.done.iter().all(|done| done.load(Ordering::SeqCst) == waves)
+    }
+}
+
+/// Sends the CPUs home whatever becomes of the test.
+struct End<'a, 'f>(&'a Fire<'f>);
+
+impl Drop for End<'_, '_> {
+    fn drop(&mut self) {
+        // Under the lock, or one that is about to wait would not hear of it.
+        let _waves = self.0.waves.lock();
+        self.0.stop.store(true, Ordering::SeqCst);
+        self.0.more.notify_all();
     }
 }
 
@@ -147,13 +174,19 @@ impl Owner<'_> {
                 self.leader.stats()
             );
             self.poll();
+            std::thread::yield_now();
         }
     }
 
     /// Until every ack that was sent has been judged.
     fn settle(&mut self) {
+        let since = Instant::now();
+        while !self.fire.all_sent() {
+            assert!(since.elapsed() < DEADLINE, "acks do not leave: {:?}", self.leader.stats());
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
         self.until("acks are judged", |owner| {
-            owner.fire.all_sent() && owner.counters.judged() == owner.fire.sent.load(Ordering::SeqCst)
+            owner.counters.judged() == owner.fire.sent.load(Ordering::SeqCst)
         });
     }
 
@@ -235,13 +268,16 @@ pub fn hammer(hook: Hook, time: Duration) {
         fabric: &fabric,
         actors,
         waves: Mutex::default(),
+        more: Condvar::new(),
+        start: Barrier::new(CPUS),
+        owner: std::thread::current(),
         done: Default::default(),
         sent: AtomicU64::new(0),
         stop: AtomicBool::new(false),
     };
     let mut openings = 0;
     std::thread::scope(|scope| {
-        let _stop = super::StopAtEnd(&fire.stop);
+        let _stop = End(&fire);
         for cpu in 0..CPUS {
             let fire = &fire;
             scope.spawn(move || fire.send(cpu));
@@ -253,9 +289,11 @@ pub fn hammer(hook: Hook, time: Duration) {
             if started.elapsed() > time {
                 break;
             }
-            owner.wave_alone();
-            owner.waves_in_a_row(2 + turn % 4);
-            owner.step_down(turn * 7 % (ROUNDS * PEERS));
+            for _ in 0..4 {
+                owner.wave_alone();
+            }
+            owner.waves_in_a_row(2);
+            owner.step_down(turn * 37 % (ROUNDS * PEERS));
             openings += 1;
         }
         use Verdict::{DropQuorumQuiet, DropVote, DropVoteRepeated, DropVoteStale, PassFrozen, PassQuorum};

@@ -68,11 +68,15 @@ impl<'f> Port<'f> {
         Self { fabric, to, socket: fabric.switch().run(open).unwrap(), sent }
     }
 
-    /// A datagram of member `from`'s. Returns whether the cable took it.
-    pub fn send(&self, from: usize, datagram: &[u8]) -> bool {
+    /// The frame of a datagram of member `from`'s.
+    pub fn frame(&self, from: usize, datagram: &[u8]) -> Vec<u8> {
         let macs = [self.fabric.host(from).mac(), self.fabric.host(self.to).mac()];
         let [from, to] = [from, self.to].map(|i| SocketAddr::new(self.fabric.host(i).addr(), PORT));
-        let frame = frame::build(macs, from, to, datagram, Checksum::Full);
+        frame::build(macs, from, to, datagram, Checksum::Full)
+    }
+
+    /// Returns whether the cable took it: it does not while the queue is full.
+    pub fn send(&self, frame: &[u8]) -> bool {
         // SAFETY: a live buffer and its length.
         let sent = unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
         let taken = sent == frame.len() as isize;

@@ -11,6 +11,7 @@
 mod follower;
 mod leader;
 mod memory;
+mod path;
 mod program;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
