@@ -65,7 +65,7 @@ fetch_kernel() {
     elif [ -z "${packages[0]}" ]; then
         echo "no such package in Debian's lists" >"$dir/missing"
     elif [ "$(cat "$dir/packages" 2>/dev/null)" != "${packages[*]}" ]; then
-        rm -rf "${dir:?}"/{deb,root,packages,release}
+        rm -rf "${dir:?}"/{deb,root,packages,release,said,console}
         mkdir -p "$dir/deb" "$dir/root"
         if (cd "$dir/deb" && apt apt-get -q download "${packages[@]}" >"$work/apt.log" 2>&1); then
             for package in "$dir"/deb/*.deb; do dpkg-deb -x "$package" "$dir/root"; done
