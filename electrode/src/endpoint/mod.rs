@@ -8,7 +8,7 @@ mod carriers;
 mod follower;
 mod gate;
 mod hearing;
-mod leader;
+pub(crate) mod leader;
 mod open;
 mod receive;
 mod send;
@@ -95,8 +95,9 @@ pub enum Event<'a> {
         sender: Option<ReplicaId>,
         /// Life of the sender.
         incarnation: u32,
-        /// A member in the life that is expected says this for the first time (U9): it is not an old message that
-        /// somebody sends again, nor one that was overtaken.
+        /// A member says this for the first time (U9): it is not an old message that somebody sends again, nor one
+        /// that was overtaken. In the life that is expected, or in a later one of which nothing else is known: whether
+        /// that one is alive it does not say.
         fresh: bool,
         /// The message.
         payload: &'a [u8],
@@ -215,9 +216,9 @@ impl Endpoint {
         if before != incarnation {
             // It counts from 1 again.
             let leads = peer == self.leader_id;
-            self.hearing.introduce(peer, leads);
+            self.hearing.introduce(peer, incarnation, leads);
             if leads && self.state == GateState::Follow {
-                self.path.forget_count(self.epoch);
+                self.path.restart_count(self.epoch, self.hearing.leader().count);
             }
         }
     }
