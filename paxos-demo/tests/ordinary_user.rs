@@ -331,7 +331,7 @@ fn what_was_there_before_is_not_given_away() {
     std::fs::create_dir(&data).unwrap();
     symlink(&treasure, data.join("replica-0")).unwrap();
     let spec = Spec { data_dir: Some(data.clone()), backend: BackendChoice::Udp, ..spec(TcChoice::Auto) };
-    let error = Cluster::start(spec, &paxos_demo::stop::Stop::default()).err().expect("replica 0 may not");
+    let error = Cluster::start(spec, &paxos_demo::stop::Stop::default()).expect_err("replica 0 may not");
     assert!(error.to_string().contains("chown"), "{error}");
     assert_eq!(owner(&treasure), 0);
     assert_eq!(owner(&data.join("replica-1")), nobody());
