@@ -129,7 +129,11 @@ pub fn prepare_ok(prepare: &Header, me: ReplicaId, incarnation: u32, last: OpNum
         kind: Kind::PrepareOk as u8,
         flags: prepare.flags & abi::FLAG_KEY_1,
         sender: me.0,
-        targets: prepare.sender().map_or(ReplicaSet::EMPTY, |leader| ReplicaSet::EMPTY.with(leader)).mask().into(),
+        targets: prepare
+            .sender()
+            .map_or(ReplicaSet::EMPTY, |leader| ReplicaSet::EMPTY.with(leader))
+            .mask()
+            .into(),
         last: last.0.into(),
         commit: 0.into(),
         incarnation: incarnation.into(),
@@ -289,8 +293,7 @@ mod tests {
     use zerocopy::IntoBytes;
 
     const LEADER_ID: ReplicaId = ReplicaId(1);
-    const LEADER: Origin =
-        Origin { group: 7, config_hash: 0xfeed, sender: Some(LEADER_ID), incarnation: 3 };
+    const LEADER: Origin = Origin { group: 7, config_hash: 0xfeed, sender: Some(LEADER_ID), incarnation: 3 };
     const BATCH: Batch = Batch {
         view: View(4),
         first: OpNumber(10),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::actor::{Actor, Prepare, QUIET};
 use common::group::{PORT, Seen, open, round};
-use common::hosts::{pin_to_cpu, DEADLINE, fabric};
+use common::hosts::{DEADLINE, fabric, pin_to_cpu};
 use common::privileged;
 use electrode::abi::Verdict;
 use electrode::config::{Backend, EndpointConfig, Offloads};

@@ -62,7 +62,8 @@ fn change_under_way(family: Family, at: At) {
                 changes.fetch_add(1, Ordering::Relaxed);
             }
         });
-        let judged = |t: &Target<'_>| [Verdict::TxAck, Verdict::DropTag].map(|v| t.count(v)).iter().sum::<u64>();
+        let judged =
+            |t: &Target<'_>| [Verdict::TxAck, Verdict::DropTag].map(|v| t.count(v)).iter().sum::<u64>();
         for _ in 0..PACKETS_MAX {
             let datagram = sender.datagram(&honest(op + 1));
             buffer.put(&datagram, CHANGED);
@@ -82,7 +83,10 @@ fn change_under_way(family: Family, at: At) {
 
     target.until("the log", |t| t.seen.log.len() as u64 == op);
     let wrong = target.seen.log.iter().filter(|entry| entry.payload != honest(entry.last).payload).count();
-    assert_eq!(wrong, 0, "{at:?}, {family:?}: of {op} ops, {contested} of them contested, not what was tagged");
+    assert_eq!(
+        wrong, 0,
+        "{at:?}, {family:?}: of {op} ops, {contested} of them contested, not what was tagged"
+    );
 }
 
 #[test]

@@ -19,14 +19,14 @@ pub mod group;
 pub mod hosts;
 #[cfg(all(feature = "fabric", feature = "ebpf"))]
 pub mod memory;
-#[cfg(all(feature = "fabric", feature = "ebpf"))]
-pub mod zerocopy;
 #[cfg(feature = "fabric")]
 pub mod strangers;
 #[cfg(all(feature = "fabric", feature = "ebpf"))]
 pub mod traces;
 #[cfg(all(feature = "fabric", feature = "ebpf"))]
 pub mod victim;
+#[cfg(all(feature = "fabric", feature = "ebpf"))]
+pub mod zerocopy;
 
 use std::io::Write;
 use std::sync::OnceLock;
