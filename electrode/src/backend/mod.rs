@@ -5,7 +5,11 @@
 
 #[cfg(feature = "ebpf")]
 pub(crate) mod ebpf;
+#[cfg(any(feature = "ebpf", test))]
+mod shared;
 pub(crate) mod udp;
+#[cfg(test)]
+mod weak_memory;
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -19,7 +23,7 @@ use crate::words::GateState;
 /// How the gate is opened (U6).
 #[derive(Copy, Clone, Debug)]
 #[cfg_attr(
-    not(any(feature = "ebpf", feature = "simulation")),
+    not(any(feature = "ebpf", feature = "simulation", test)),
     expect(dead_code, reason = "sockets need nothing of it")
 )]
 pub struct Opening {
@@ -68,7 +72,7 @@ pub struct Logged<'a> {
 /// A round as the kernel counts it (L1).
 #[derive(Copy, Clone, Debug)]
 #[cfg_attr(
-    not(any(feature = "ebpf", feature = "simulation")),
+    not(any(feature = "ebpf", feature = "simulation", test)),
     expect(dead_code, reason = "sockets need nothing of it")
 )]
 pub struct RoundSlot {
@@ -145,10 +149,11 @@ pub trait FastPath: Send {
     /// U9: how far the kernel has heard the leader in `epoch`.
     fn heard(&self, epoch: Epoch) -> Heard;
 
-    /// U9: the leader lives another life, which counts its Commits anew.
-    fn forget_count(&mut self, epoch: Epoch);
+    /// U9: the leader lives another life, which counts its Commits anew; this one it has reached.
+    fn restart_count(&mut self, epoch: Epoch, count: u64);
 
-    /// D4: CLOCK_MONOTONIC nanoseconds from when on programs of an earlier process can no longer acknowledge.
+    /// D4: CLOCK_MONOTONIC nanoseconds from when on programs of an earlier process that worked as this one does can no
+    /// longer acknowledge.
     fn earlier_life_ends_ns(&self) -> u64 {
         0
     }

@@ -37,14 +37,14 @@ struct InFlight {
 
 /// A round that has its quorum.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) struct Completed {
+pub(crate) struct Completed {
     pub first: OpNumber,
     pub last: OpNumber,
     pub tag: u64,
 }
 
 #[derive(Default)]
-pub(super) struct Leader {
+pub(crate) struct Leader {
     rounds: VecDeque<InFlight>,
     independent: usize,
     acked: [OpNumber; abi::MEMBERS_MAX],

@@ -212,7 +212,7 @@ impl Endpoint {
             // Nothing of this view to echo yet. A resend will find the op durable, here or in the kernel (F8).
             return Ok(());
         }
-        // As its leader made it, whom the ack is for.
+        // As the leader would have sent it: the ack is for whoever did.
         let leader = Origin { sender: Some(self.leader_id), ..self.origin };
         let prepare = leader.prepare(&self.last_batch.batch(op), OpNumber(0), ReplicaSet::EMPTY, 0);
         self.queue_ack(wire::prepare_ok(&prepare, self.config.me, self.config.incarnation, op));

@@ -18,7 +18,8 @@ const MACS: [frame::Mac; 2] = [mac(0), mac(1)];
 const fn mac(id: u8) -> frame::Mac {
     [2, 0, 0, 0, 0, 1 + id]
 }
-const LEADER: Origin = Origin { group: 7, config_hash: 0xfeed, sender: Some(ReplicaId(0)), incarnation: 20 };
+pub(super) const LEADER: Origin =
+    Origin { group: 7, config_hash: 0xfeed, sender: Some(ReplicaId(0)), incarnation: 20 };
 pub(super) const EPOCH: Epoch = Epoch(5);
 
 pub(super) fn members(ipv6: bool) -> Vec<SocketAddr> {

@@ -47,7 +47,16 @@ struct Table {
 
 impl Table {
     fn refresh(&mut self) -> io::Result<()> {
-        self.sink.set_own(mac_word(self.netlink.hardware_address(self.ifindex)?));
+        // What cannot be had of one kind is no reason to go on with what is old of the other.
+        let own = self.netlink.hardware_address(self.ifindex).map(|mac| self.sink.set_own(mac_word(mac)));
+        let hops = self.refresh_hops();
+        own.and(hops)
+    }
+
+    fn refresh_hops(&mut self) -> io::Result<()> {
+        if self.peers.is_empty() {
+            return Ok(());
+        }
         self.via = self
             .peers
             .iter()
@@ -83,8 +92,9 @@ impl Watcher {
     /// are asked for.
     pub(crate) fn start(ifindex: u32, peers: Vec<(usize, IpAddr)>, sink: Arc<dyn NextHops>) -> Result<Self> {
         let groups = [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
+        let groups = if peers.is_empty() { &groups[..1] } else { &groups };
         // Subscribe before the first look, so that no change falls between.
-        let events = Netlink::subscribe(&groups).map_err(Error::io("netlink subscription"))?;
+        let events = Netlink::subscribe(groups).map_err(Error::io("netlink subscription"))?;
         let netlink = Netlink::open().map_err(Error::io("netlink socket"))?;
         let mut table = Table { netlink, ifindex, peers, via: Vec::new(), sink };
         table.refresh().map_err(Error::io("reading the neighbour table"))?;
@@ -105,7 +115,11 @@ impl Watcher {
     }
 }
 
+/// Pause before tables that could not be read are read again.
+const RETRY_MS: libc::c_int = 100;
+
 fn follow(mut table: Table, mut events: Netlink, stop: &OwnedFd) {
+    let mut failed = false;
     loop {
         let mut fds = [events.as_raw_fd(), stop.as_raw_fd()].map(|fd| libc::pollfd {
             fd,
@@ -113,25 +127,27 @@ fn follow(mut table: Table, mut events: Netlink, stop: &OwnedFd) {
             revents: 0,
         });
         // SAFETY: two initialised pollfds.
-        let ready = unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) };
+        let ready = unsafe { libc::poll(fds.as_mut_ptr(), 2, if failed { RETRY_MS } else { -1 }) };
         if fds[1].revents != 0 {
             return;
         }
         if ready < 0 {
             continue;
         }
-        let again = match events.changes() {
-            Ok(Some(changes)) => {
-                changes.iter().filter_map(neighbour_of).for_each(|n| table.learn(n));
-                changes.iter().any(|m| {
-                    !matches!(m, RouteNetlinkMessage::NewNeighbour(_) | RouteNetlinkMessage::DelNeighbour(_))
-                })
-            }
-            Ok(None) | Err(_) => true,
-        };
-        // A failed refresh leaves the words as they are; the next announcement tries again.
-        if again && table.refresh().is_err() {
-            std::thread::sleep(std::time::Duration::from_millis(100));
+        let changed = ready > 0
+            && match events.changes() {
+                Ok(Some(changes)) => {
+                    changes.iter().filter_map(neighbour_of).for_each(|n| table.learn(n));
+                    changes.iter().any(|m| {
+                        use RouteNetlinkMessage::{DelNeighbour, NewNeighbour};
+                        !matches!(m, NewNeighbour(_) | DelNeighbour(_))
+                    })
+                }
+                Ok(None) | Err(_) => true,
+            };
+        if changed || failed {
+            // Words that could not be read stay as they are, until it is tried again.
+            failed = table.refresh().is_err();
         }
     }
 }

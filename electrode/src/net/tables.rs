@@ -69,15 +69,20 @@ impl Netlink {
         Ok(Route { local, ifindex, next_hop })
     }
 
-    /// Hardware address of an interface; `None` if it has none of Ethernet's kind, or is gone.
+    /// Hardware address of an interface; `None` if it has none of Ethernet's kind, or is gone. Nothing is asked of
+    /// other interfaces, so none of them can be in the way.
     pub(crate) fn hardware_address(&mut self, ifindex: u32) -> io::Result<Option<[u8; 6]>> {
-        let answers = self.request(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
-        let mut links = answers.into_iter().filter_map(|message| match message {
-            RouteNetlinkMessage::NewLink(link) if link.header.index == ifindex => Some(link),
+        let mut question = LinkMessage::default();
+        question.header.index = ifindex;
+        let answers = match self.request(RouteNetlinkMessage::GetLink(question), 0) {
+            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+            answers => answers?,
+        };
+        let attributes = answers.into_iter().find_map(|message| match message {
+            RouteNetlinkMessage::NewLink(link) => Some(link.attributes),
             _ => None,
         });
-        let attributes = links.next().map(|link| link.attributes).unwrap_or_default();
-        Ok(attributes.iter().find_map(|attribute| match attribute {
+        Ok(attributes.unwrap_or_default().iter().find_map(|attribute| match attribute {
             LinkAttribute::Address(bytes) => bytes.as_slice().try_into().ok(),
             _ => None,
         }))

@@ -162,8 +162,14 @@ impl Actor {
         let since = Instant::now();
         while let Some(left) = timeout.checked_sub(since.elapsed()) {
             let (datagram, _) = receive(&self.socket, left)?;
-            let (header, _) = wire::parse(&datagram).expect("only datagrams of ours come here");
+            let (header, payload) = wire::parse(&datagram).expect("only datagrams of ours come here");
             if header.kind() == Some(Kind::PrepareOk) {
+                // As the member whom this plays would: an ack is for the leader, and for nobody else.
+                let me = self.origin.sender.unwrap();
+                assert_eq!(header.targets.get(), ReplicaSet::EMPTY.with(me).mask(), "{header:?}");
+                if let Some(keys) = &self.keys {
+                    assert_eq!(keys.admit(me, header, payload), Ok(()), "{header:?}");
+                }
                 return Some(*header);
             }
         }

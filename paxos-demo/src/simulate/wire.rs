@@ -102,6 +102,7 @@ impl World {
             return self.staged_carry(from, to, frame);
         }
         self.remember(to, &frame);
+        self.record(from, to, &frame);
         let index = self.links.index(from, to);
         if self.links.blocked[index] {
             return;

@@ -7,14 +7,17 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use electrode_bpf::types::{elec_config, elec_control, elec_keys, elec_round, elec_slot_hdr as SlotHeader};
 use libbpf_rs::{MapCore, MapHandle};
 
 use super::layout::SLOT_HEADER_BYTES;
 use crate::auth::Key;
+use crate::backend::shared::Slot;
+use crate::backend::{Logged, RoundSlot};
 use crate::error::{Error, Result};
+use crate::types::{Epoch, OpNumber, View};
 
 /// One mmapped array map; keeps the map alive.
 pub(super) struct Mapping {
@@ -52,7 +55,13 @@ impl Mapping {
             return Err(Error::io("mmap of a BPF map")(io::Error::last_os_error()));
         }
         let base = NonNull::new(base.cast()).expect("mmap never returns null without MAP_FIXED");
-        Ok(Self { base, bytes, stride, len, _map: map })
+        let mapping = Self { base, bytes, stride, len, _map: map };
+        // A child that the caller forks is to share neither gate nor log with it, nor to keep the map alive.
+        // SAFETY: the range that was just mapped; nothing of it changes in this process.
+        if unsafe { libc::madvise(mapping.base.as_ptr().cast(), mapping.bytes, libc::MADV_DONTFORK) } != 0 {
+            return Err(Error::io("madvise of a BPF map")(io::Error::last_os_error()));
+        }
+        Ok(mapping)
     }
 
     pub(super) fn element(&self, index: u32) -> *mut u8 {
@@ -239,42 +248,28 @@ impl Rounds {
         unsafe { AtomicU32::from_ptr(&raw mut (*self.slot(op)).missed) }
     }
 
-    /// L1: invalidate, fill, publish. A program that still votes in the old round fails its swap.
-    pub(super) fn begin(&self, round: &elec_round) {
-        let op = round.op;
-        self.vote(op).store(0, Ordering::Relaxed);
-        // What follows must not be seen before.
-        fence(Ordering::SeqCst);
-        let slot = self.slot(op);
+    /// What stands behind the vote word, which is invalid (L1).
+    pub(super) fn describe(&self, round: &RoundSlot) {
+        let slot = self.slot(round.op.0);
         // SAFETY: the vote word is invalid, so the programs read these fields only to find that their swap
         // fails; each is written as one aligned word.
         unsafe {
-            (&raw mut (*slot).op).write_volatile(round.op);
-            (&raw mut (*slot).view).write_volatile(round.view);
-            (&raw mut (*slot).round_tag).write_volatile(round.round_tag);
-            (&raw mut (*slot).voters).write_volatile(round.voters);
+            (&raw mut (*slot).op).write_volatile(round.op.0);
+            (&raw mut (*slot).view).write_volatile(round.view.0);
+            (&raw mut (*slot).round_tag).write_volatile(round.tag);
+            (&raw mut (*slot).voters).write_volatile(round.voters.mask());
             (&raw mut (*slot).threshold).write_volatile(round.threshold);
         }
-        self.missed(op).store(0, Ordering::Relaxed);
-        self.vote(op).store(round.vote, Ordering::Release);
+        self.missed(round.op.0).store(0, Ordering::Relaxed);
     }
 
-    /// Forgets every round: old votes die with the epoch (L8).
-    pub(super) fn clear(&self) {
-        for i in 0..self.0.len {
-            self.vote(u64::from(i)).store(0, Ordering::Relaxed);
-        }
+    pub(super) fn len(&self) -> u32 {
+        self.0.len
     }
 }
 
 /// `elec_slots`: the follower's log.
 pub(super) struct Slots(Mapping);
-
-/// A slot as read.
-pub(super) struct Slot<'a> {
-    pub header: SlotHeader,
-    pub payload: &'a [u8],
-}
 
 impl Slots {
     pub(super) fn new(map: MapHandle) -> Result<Self> {
@@ -301,6 +296,14 @@ impl Slots {
         // SAFETY: within the element, and not written while it is published and unreleased; the borrow of
         // self keeps the mapping.
         let payload = unsafe { std::slice::from_raw_parts(element.add(SLOT_HEADER_BYTES), bytes) };
-        Slot { header, payload }
+        let batch = Logged {
+            view: View(header.view),
+            first: OpNumber(header.first),
+            last: OpNumber(header.last),
+            round_tag: header.round_tag,
+            leader_epoch: Epoch(header.leader_epoch),
+            payload,
+        };
+        Slot { epoch: header.epoch, batch }
     }
 }

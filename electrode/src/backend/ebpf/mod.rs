@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
-use electrode_bpf::types::{elec_config, elec_counters, elec_params, elec_round};
+use electrode_bpf::types::{elec_config, elec_counters, elec_params};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, RingBuffer, RingBufferBuilder};
 
 use self::grace::Grace;
 use self::memory::{Config, Control, KeySlots, Rounds, Slots};
 use self::object::{Maps, Object, address_bytes};
+use super::shared::{self, At, Memory, Slot};
 use super::{FastPath, Heard, Logged, Opening, RoundSlot, Wake};
 use crate::abi::Verdict;
 use crate::attach::{self, Attached};
@@ -36,7 +37,7 @@ const CARRIER_V6: Ipv6Addr = Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0, 0x454c, 0x4342
 /// How long a program may hold the log before a grace period is waited for (U1).
 const BUSY_PATIENCE: Duration = Duration::from_millis(1);
 /// How long the gate stays usable without being renewed, where programs can outlive us (F2).
-const LEASE_NS: u64 = 500_000_000;
+pub(crate) const LEASE_NS: u64 = 500_000_000;
 
 /// The carrier's address for an endpoint's family.
 pub(crate) fn carrier_address(own: SocketAddr) -> SocketAddr {
@@ -212,7 +213,7 @@ impl Ebpf {
     }
 
     fn gate(&self) -> GateWord {
-        GateWord::unpack(self.control.gate().load(Ordering::Acquire))
+        shared::gate(self)
     }
 
     fn write_config(&self, view: View, leader: ReplicaId) {
@@ -228,19 +229,59 @@ impl Ebpf {
         self.keys.as_ref().and_then(|keys| keys.in_slot(slot))
     }
 
-    /// U1: until no program holds the log. A program that was stopped for long has run out after a grace
-    /// period; what it leaves is only its busy bit.
+    /// U1: until no program holds the log.
     fn wait_for_writers(&self) -> Result<()> {
         let since = Instant::now();
-        while self.gate().busy {
-            if since.elapsed() > BUSY_PATIENCE {
-                self.grace.period()?;
-                self.control.gate().fetch_and(!(1 << crate::abi::BUSY_SHIFT), Ordering::AcqRel);
-                return Ok(());
-            }
+        let wait = || {
             std::hint::spin_loop();
+            since.elapsed() <= BUSY_PATIENCE
+        };
+        shared::await_writers(self, wait, || self.grace.period())
+    }
+}
+
+impl Memory for Ebpf {
+    type Word = AtomicU64;
+
+    fn word(&self, at: At) -> &AtomicU64 {
+        let control = &self.control;
+        match at {
+            At::Gate => control.gate(),
+            At::Released => control.released(),
+            At::Durable => control.durable(),
+            At::Commit => control.commit(),
+            At::HeardOp => control.heard_op(),
+            At::HeardCount => control.heard_count(),
+            At::RingAtOp => control.ring_at_op(),
+            At::RingAtCommit => control.ring_at_commit(),
+            At::RingOnQuorum => control.ring_on_quorum(),
+            At::Acked(peer) => control.acked(peer.index()),
+            At::Vote(op) => self.rounds.vote(op.0),
         }
-        Ok(())
+    }
+
+    fn slot<R>(&self, first: OpNumber, read: impl FnOnce(Slot<'_>) -> R) -> R {
+        read(self.slots.read(first.0))
+    }
+
+    fn describe(&self, round: &RoundSlot) {
+        self.rounds.describe(round);
+    }
+
+    fn window(&self) -> u32 {
+        self.rounds.len()
+    }
+
+    fn configure(&self, view: View, leader: ReplicaId) {
+        self.write_config(view, leader);
+    }
+
+    fn members(&self) -> usize {
+        self.members.len()
+    }
+
+    fn fence(&self) {
+        fence(Ordering::SeqCst);
     }
 }
 
@@ -275,44 +316,12 @@ impl FastPath for Ebpf {
     }
 
     fn freeze(&mut self) -> Result<()> {
-        // U1: from here on no program's swap succeeds.
-        let mut seen = self.control.gate().load(Ordering::Acquire);
-        loop {
-            let frozen = GateWord { state: GateState::Frozen, ..GateWord::unpack(seen) }.pack();
-            match self.control.gate().compare_exchange(seen, frozen, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Ok(()),
-                Err(now) => seen = now,
-            }
-        }
+        shared::freeze(self);
+        Ok(())
     }
 
     fn drain(&mut self, from: OpNumber, sink: &mut dyn FnMut(Logged<'_>)) -> OpNumber {
-        let gate = self.gate();
-        let mut at = from;
-        while at < gate.op {
-            let slot = self.slots.read(at.0 + 1);
-            let h = &slot.header;
-            // U2: epoch and contiguity are verified, not assumed; a mismatch is a bug in the programs, and
-            // an op that was not read is not held.
-            assert!(
-                h.epoch == u64::from(gate.epoch.0) && h.first == at.0 + 1 && h.last >= h.first,
-                "kernel log broken at op {}: slot holds {}..={} of epoch {}, gate is {gate:?}",
-                at.0 + 1,
-                h.first,
-                h.last,
-                h.epoch
-            );
-            sink(Logged {
-                view: View(h.view),
-                first: OpNumber(h.first),
-                last: OpNumber(h.last),
-                round_tag: h.round_tag,
-                leader_epoch: Epoch(h.leader_epoch),
-                payload: slot.payload,
-            });
-            at = OpNumber(h.last);
-        }
-        at
+        shared::drain(self, from, sink)
     }
 
     fn open(&mut self, opening: &Opening) -> Result<()> {
@@ -324,31 +333,8 @@ impl FastPath for Ebpf {
             self.grace.period()?;
             self.slots.forget_epochs();
         }
-        let control = &self.control;
-        control.released().store(opening.tail.0, Ordering::Relaxed);
-        control.commit().store(0, Ordering::Relaxed);
-        control.durable().store(0, Ordering::Relaxed);
-        // Of this epoch already, so that no program of an older one brings its own back.
-        let Heard { op, count } = opening.heard;
-        control.heard_op().store(words::tagged(opening.epoch, op), Ordering::Relaxed);
-        control.heard_count().store(words::tagged(opening.epoch, OpNumber(count)), Ordering::Relaxed);
-        if opening.fresh {
-            self.write_config(opening.view, opening.leader);
-            for peer in 0..self.members.len() {
-                control.acked(peer).store(0, Ordering::Relaxed);
-            }
-            if opening.state == GateState::Lead {
-                self.rounds.clear();
-            }
-        }
         self.renew_lease();
-        let expected = GateWord { busy: false, ..frozen }.pack();
-        let open = GateWord { state: opening.state, busy: false, epoch: opening.epoch, op: opening.tail };
-        fence(Ordering::SeqCst);
-        // U6: exactly the frozen word, or somebody else opened this gate.
-        let swapped =
-            self.control.gate().compare_exchange(expected, open.pack(), Ordering::AcqRel, Ordering::Acquire);
-        assert!(swapped.is_ok(), "two owners of one gate: {:?}", self.gate());
+        shared::open(self, frozen, opening);
         Ok(())
     }
 
@@ -357,7 +343,7 @@ impl FastPath for Ebpf {
     }
 
     fn release(&mut self, op: OpNumber) {
-        self.control.released().store(op.0, Ordering::Release);
+        shared::release(self, op);
     }
 
     fn durable(&mut self, epoch: Epoch, op: OpNumber) {
@@ -371,24 +357,15 @@ impl FastPath for Ebpf {
     }
 
     fn begin_round(&mut self, round: &RoundSlot) {
-        self.rounds.begin(&elec_round {
-            vote: words::vote_word(round.epoch, round.op),
-            op: round.op.0,
-            view: round.view.0,
-            round_tag: round.tag,
-            voters: round.voters.mask(),
-            threshold: round.threshold,
-            ..Default::default()
-        });
+        shared::begin_round(self, round);
     }
 
     fn acked(&self, epoch: Epoch, peer: ReplicaId) -> OpNumber {
-        words::op_in_epoch(self.control.acked(peer.index()).load(Ordering::Acquire), epoch)
+        shared::acked(self, epoch, peer)
     }
 
     fn votes(&self, epoch: Epoch, op: OpNumber) -> ReplicaSet {
-        let vote = self.rounds.vote(op.0).load(Ordering::Acquire);
-        if words::vote_is_for(vote, epoch, op) { words::voters_of(vote) } else { ReplicaSet::EMPTY }
+        shared::votes(self, epoch, op)
     }
 
     fn take_missed(&mut self, op: OpNumber) -> ReplicaSet {
@@ -412,8 +389,8 @@ impl FastPath for Ebpf {
         Heard { op: of_epoch(self.control.heard_op()), count: of_epoch(self.control.heard_count()).0 }
     }
 
-    fn forget_count(&mut self, epoch: Epoch) {
-        self.control.heard_count().store(words::tagged(epoch, OpNumber(0)), Ordering::Release);
+    fn restart_count(&mut self, epoch: Epoch, count: u64) {
+        self.control.heard_count().store(words::tagged(epoch, OpNumber(count)), Ordering::Release);
     }
 
     fn earlier_life_ends_ns(&self) -> u64 {
@@ -458,12 +435,7 @@ impl FastPath for Ebpf {
         // What rang before is looked for by the caller; left in the ring it would wake for ever. The ring is
         // mapped: no system call.
         let _ = self.bell.consume_raw();
-        let control = &self.control;
-        control.ring_at_op().store(wake.at_op.map_or(0, |op| op.0.max(1)), Ordering::Relaxed);
-        control.ring_at_commit().store(wake.at_commit.map_or(0, |op| op.0.max(1)), Ordering::Relaxed);
-        control.ring_on_quorum().store(wake.on_quorum.into(), Ordering::Relaxed);
-        // Whoever logs, merges or votes after this sees the bell; what came before, the caller sees.
-        fence(Ordering::SeqCst);
+        shared::arm(self, wake);
         self.armed = wake != Wake::default();
     }
 

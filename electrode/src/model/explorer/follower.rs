@@ -4,7 +4,7 @@
 //! and which acks left. At the end every ack must be covered by the drain of its opening and by the log of
 //! its view.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use super::super::tests;
@@ -73,7 +73,7 @@ struct Ledger {
     drained_epochs: BTreeMap<u16, usize>,
     drained_views: BTreeMap<u64, Vec<Vec<u8>>>,
     /// View, opening and op of each ack.
-    acks: Vec<(u64, u16, u64)>,
+    acks: BTreeSet<(u64, u16, u64)>,
 }
 
 /// What the leader of `view` ordered as `op`.
@@ -97,7 +97,7 @@ impl Ledger {
             kept: kept.unwrap_or(usize::MAX),
             drained_epochs: BTreeMap::new(),
             drained_views: BTreeMap::new(),
-            acks: Vec::new(),
+            acks: BTreeSet::new(),
         }
     }
 
@@ -165,7 +165,7 @@ impl User for Ledger {
     fn saw(&mut self, run: &Run, outcome: &Outcome) -> Result<(), String> {
         if let Action::Reply(reply) = &outcome.action {
             let (ack, _) = wire::parse(&reply[42..]).map_err(|e| format!("ack: {e}"))?;
-            self.acks.push((ack.view.get(), run.gate.epoch.0, ack.last.get()));
+            self.acks.insert((ack.view.get(), run.gate.epoch.0, ack.last.get()));
         }
         Ok(())
     }
@@ -205,8 +205,8 @@ fn packet(view: u64, kept: usize, op: u64) -> Vec<u8> {
     tests::frame_between(false, sender, 1, &header, &payload)
 }
 
-/// A follower in view 3 that holds ops 1 and 2, undrained, and the given Prepares on the wire.
-fn world(script: &[Act], packets: &[(u64, u64)], plants: Plants, slots: u32) -> World<Ledger> {
+/// A follower in view 3 that holds ops 1 and 2, undrained, and Prepares on the wire, by CPU.
+fn world(script: &[Act], queues: &[&[(u64, u64)]], plants: Plants, slots: u32) -> World<Ledger> {
     let ledger = Ledger::new(script.to_vec());
     let mut kernel = tests::kernel(1, false);
     kernel.params.slots = slots;
@@ -216,23 +216,45 @@ fn world(script: &[Act], packets: &[(u64, u64)], plants: Plants, slots: u32) -> 
         assert_eq!(kernel.process(&packet(3, ledger.kept, op)).verdict, Verdict::TxAck);
     }
     kernel.plants = plants;
-    let frames: Vec<_> = packets.iter().map(|(view, op)| packet(*view, ledger.kept, *op)).collect();
-    World::new(kernel, &frames, ledger)
+    let frames = |queue: &&[(u64, u64)]| -> Vec<_> {
+        queue.iter().map(|(view, op)| packet(*view, ledger.kept, *op)).collect()
+    };
+    let queues: Vec<Vec<_>> = queues.iter().map(frames).collect();
+    World::queued(kernel, &queues.iter().map(Vec::as_slice).collect::<Vec<_>>(), ledger)
 }
+
+/// Prepares around the tail and the view change.
+const PACKETS: [(u64, u64); 5] = [(3, 2), (3, 3), (3, 4), (4, 2), (4, 3)];
 
 /// Every pair of Prepares around the tail and the view change, against every script.
 fn search(scripts: &[Vec<Act>], plants: Plants, slots: u32) -> Result<Covered, String> {
-    let packets = [(3, 2), (3, 3), (3, 4), (4, 2), (4, 3)];
     let mut covered = Covered::default();
     for script in scripts {
-        for (i, a) in packets.iter().enumerate() {
-            for b in &packets[i..] {
-                explore(world(script, &[*a, *b], plants, slots), &mut covered)
+        for (i, a) in PACKETS.iter().enumerate() {
+            for b in &PACKETS[i..] {
+                explore(world(script, &[&[*a], &[*b]], plants, slots), &mut covered)
                     .map_err(|story| format!("{a:?} {b:?}\n{story}"))?;
             }
         }
     }
     Ok(covered)
+}
+
+/// Two CPUs with three Prepares, one of them with two in a row: every choice of the three, against a script. Those of
+/// the new view only where there is one.
+fn search_three(script: &[Act], slots: u32) -> Covered {
+    let changes_view = script.iter().any(|act| matches!(act, Install { .. }));
+    let packets: Vec<_> = PACKETS.into_iter().filter(|(view, _)| *view == 3 || changes_view).collect();
+    let mut covered = Covered::default();
+    for a in &packets {
+        for b in &packets {
+            for c in &packets {
+                let world = world(script, &[&[*a, *b], &[*c]], Plants::default(), slots);
+                explore(world, &mut covered).unwrap_or_else(|story| panic!("{a:?} {b:?}, {c:?}\n{story}"));
+            }
+        }
+    }
+    covered
 }
 
 fn sound_scripts() -> Vec<Vec<Act>> {
@@ -250,10 +272,26 @@ fn no_interleaving_acks_what_a_drain_does_not_return() {
     }
 }
 
+/// The same with three Prepares on two CPUs.
+#[test]
+fn three_packets_on_two_cpus() {
+    for (name, script, slots) in [
+        ("view change, one op kept", view_change(1), 4),
+        ("view change, two ops kept", view_change(2), 4),
+        ("takeover", takeover(), 4),
+        ("release", steady(), 4),
+        ("release, two slots", steady(), 2),
+    ] {
+        let covered = search_three(&script, slots);
+        println!("three packets, {name}: {} states", covered.states);
+        assert!(covered.states > 20_000, "{name}: {}", covered.states);
+    }
+}
+
 #[test]
 fn three_programs_at_once_are_no_different() {
     let mut covered = Covered::default();
-    let world = world(&takeover(), &[(3, 2), (3, 3), (3, 4)], Plants::default(), 4);
+    let world = world(&takeover(), &[&[(3, 2)], &[(3, 3)], &[(3, 4)]], Plants::default(), 4);
     explore(world, &mut covered).unwrap_or_else(|story| panic!("{story}"));
 }
 

@@ -1,17 +1,20 @@
 //! Exhaustive search over interleavings: kernel programs on several CPUs and user space, each stopped
 //! between any two of its accesses to shared memory.
 //!
-//! A [`World`] is a kernel, the runs in it and a script of user space's actions. [`explore`] walks every
-//! order of their steps, visiting no state twice, and stops at the first violation with the steps that
-//! led to it.
+//! A [`World`] is a kernel, the CPUs with the packets that each works on one after the other, and a script of user
+//! space's actions. [`explore`] walks every order of their steps, visiting no state twice, and stops at the first
+//! violation with the steps that led to it. Every access is seen by all at once; weaker orders are
+//! `crate::backend::weak_memory`'s.
 
 mod follower;
 mod leader;
+mod succession;
 
 use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use super::{Kernel, Outcome, Run, Step};
 use crate::abi::Verdict;
@@ -30,10 +33,17 @@ pub(super) trait User: Clone + Hash {
     fn finish(&self, kernel: &Kernel) -> Result<(), String>;
 }
 
+/// One CPU: the program that runs on it and the packets that wait behind its own, the next one last.
 #[derive(Clone, Hash)]
+struct Cpu {
+    run: Option<Run>,
+    waiting: Vec<Arc<[u8]>>,
+}
+
+#[derive(Clone)]
 pub(super) struct World<U> {
     pub(super) kernel: Kernel,
-    pub(super) runs: Vec<Option<Run>>,
+    cpus: Vec<Cpu>,
     pub(super) user: U,
 }
 
@@ -45,26 +55,51 @@ pub(super) struct Covered {
 }
 
 impl<U: User> World<U> {
+    /// Each frame on a CPU of its own.
     pub(super) fn new(kernel: Kernel, frames: &[Vec<u8>], user: U) -> Self {
-        let runs = frames.iter().zip(0..).map(|(frame, cpu)| Some(Run::new(frame, cpu))).collect();
-        Self { kernel, runs, user }
+        let queues: Vec<_> = frames.iter().map(std::slice::from_ref).collect();
+        Self::queued(kernel, &queues, user)
     }
 
-    fn step_run(&mut self, index: usize, covered: &mut Covered) -> Result<(), String> {
-        let mut run = self.runs[index].take().expect("alive");
+    /// Each CPU works on its frames one after the other.
+    pub(super) fn queued(kernel: Kernel, queues: &[&[Vec<u8>]], user: U) -> Self {
+        let waiting =
+            |frames: &&[Vec<u8>]| frames.iter().rev().map(|frame| frame.as_slice().into()).collect();
+        let cpus = queues.iter().map(|frames| Cpu { run: None, waiting: waiting(frames) }).collect();
+        let mut world = Self { kernel, cpus, user };
+        (0..queues.len()).for_each(|cpu| world.start_next(cpu));
+        world
+    }
+
+    /// Puts the next packet to work, up to its program's first access to shared memory.
+    fn start_next(&mut self, cpu: usize) {
+        let Some(frame) = self.cpus[cpu].waiting.pop() else { return };
+        let mut run = Run::new(&frame, cpu as u32);
+        let step = run.step(&mut self.kernel);
+        assert_eq!(step, Step::Continue, "a packet of the search is refused for its form");
+        self.cpus[cpu].run = Some(run);
+    }
+
+    fn step_run(&mut self, cpu: usize, covered: &mut Covered) -> Result<(), String> {
+        let mut run = self.cpus[cpu].run.take().expect("alive");
         match run.step(&mut self.kernel) {
-            Step::Continue => self.runs[index] = Some(run),
+            Step::Continue => self.cpus[cpu].run = Some(run),
             Step::Done(outcome) => {
                 covered.verdicts.insert(outcome.verdict);
                 self.user.saw(&run, &outcome)?;
+                self.start_next(cpu);
             }
         }
         Ok(())
     }
 
+    /// Of everything that steps depend on: not of constants, and not of counters.
     fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        self.hash(&mut hasher);
+        let Kernel { config, control, rounds, slots, scratch, .. } = &self.kernel;
+        (config.view, config.leader, control, rounds, slots, scratch).hash(&mut hasher);
+        self.cpus.hash(&mut hasher);
+        self.user.hash(&mut hasher);
         hasher.finish()
     }
 }
@@ -88,22 +123,22 @@ fn walk<U: User>(
     }
     covered.states += 1;
     let mut stuck = true;
-    for index in 0..world.runs.len() {
-        let Some(run) = &world.runs[index] else { continue };
-        let name = format!("cpu {}: {}", run.cpu(), run.next_step());
+    for index in 0..world.cpus.len() {
+        let Some(run) = &world.cpus[index].run else { continue };
         stuck = false;
+        let name = || format!("cpu {}: {}", run.cpu(), run.next_step());
         let mut next = world.clone();
         let done = next.step_run(index, covered).map_err(|violation| vec![violation]);
-        done.and_then(|()| walk(next, visited, covered)).map_err(|story| told(story, name))?;
+        done.and_then(|()| walk(next, visited, covered)).map_err(|story| told(story, name()))?;
     }
     if let Some(action) = world.user.next()
         && world.user.ready(&world.kernel)
     {
-        let name = format!("user: {action:?}");
         stuck = false;
+        let name = || format!("user: {action:?}");
         let mut next = world.clone();
         let done = next.user.act(&mut next.kernel).map_err(|violation| vec![violation]);
-        done.and_then(|()| walk(next, visited, covered)).map_err(|story| told(story, name))?;
+        done.and_then(|()| walk(next, visited, covered)).map_err(|story| told(story, name()))?;
     }
     if stuck {
         if let Some(action) = world.user.next() {
