@@ -68,12 +68,14 @@ fetch_kernel() {
         rm -rf "${dir:?}"/{deb,root,packages,release,said,console}
         mkdir -p "$dir/deb" "$dir/root"
         if (cd "$dir/deb" && apt apt-get -q download "${packages[@]}" >"$work/apt.log" 2>&1); then
-            for package in "$dir"/deb/*.deb; do dpkg-deb -x "$package" "$dir/root"; done
+            for package in "$dir"/deb/*.deb; do
+                # Half a kernel must not be taken for a whole one by the next run.
+                dpkg-deb -x "$package" "$dir/root" || { echo "$package could not be unpacked" >"$dir/missing" && break; }
+            done
             rm -r "$dir/deb"
             # Merged /usr and not: one place for the modules.
-            [ -d "$dir/root/lib/modules" ] || { mkdir -p "$dir/root/lib"; mv "$dir/root/usr/lib/modules" "$dir/root/lib/"; }
-            ls "$dir/root/lib/modules" >"$dir/release"
-            echo "${packages[*]}" >"$dir/packages"
+            [ -e "$dir/missing" ] || [ -d "$dir/root/lib/modules" ] || { mkdir -p "$dir/root/lib"; mv "$dir/root/usr/lib/modules" "$dir/root/lib/"; }
+            [ -e "$dir/missing" ] || { ls "$dir/root/lib/modules" >"$dir/release" && echo "${packages[*]}" >"$dir/packages"; }
         else
             tail -5 "$work/apt.log" >&2
             echo "${packages[*]} could not be fetched" >"$dir/missing"

@@ -16,8 +16,9 @@ boot_pair() {
         echo "skipped: no root or no /dev/net/tun" >"$dir/said"
         return 0
     fi
-    # No name: the namespace ends with its last process.
-    unshare --net bash -euo pipefail -c '
+    # No name: the namespace ends with its last process. In a session of its own, so that whoever ends this script ends all
+    # of them by one signal.
+    setsid unshare --net bash -euo pipefail -c '
         work=$1 first=$2 second=$3 dir=$4 here=$5
         . "$here/boot.sh"
         ip link add br0 type bridge mcast_snooping 0
@@ -36,8 +37,11 @@ boot_pair() {
         guest "$first" "$dir/console-0" elec_pair=first $(nic 0) & pids+=($!)
         guest "$second" "$dir/console-1" elec_pair=second $(nic 1) $(nic 2) & pids+=($!)
         wait "${pids[@]}"
-    ' bash "$work" "$1" "$2" "$dir" "$PWD/scripts/kernels.d" || true
-    local i
+    ' bash "$work" "$1" "$2" "$dir" "$PWD/scripts/kernels.d" &
+    local i both=$!
+    trap 'kill -- -$both 2>/dev/null; exit 1' INT TERM
+    wait $both || true
+    trap - INT TERM
     for i in 0 1; do said "$dir/console-$i" | sed "s/^/$i /"; done >"$dir/said"
     sed 's/^/   /' "$dir/said"
     pair_passed "$1" "$2" || { tail -n 20 "$dir/console-0" "$dir/console-1"; return 1; }

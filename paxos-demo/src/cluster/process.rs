@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,6 +12,18 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_millis(1500);
 /// How much of a dead child's log an error shows.
 const TAIL_BYTES: u64 = 2000;
+
+/// The log, to append to. Where others may write, what they put there in its name is neither followed nor waited for.
+fn log_file(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = File::options().create(true).append(true).custom_flags(flags).open(path)?;
+    let found = file.metadata()?;
+    if found.is_file() && found.nlink() == 1 {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is no file, or has another name as well"))
+    }
+}
 
 /// A running child. Dropping it ends and reaps it, by its process id.
 #[derive(Debug)]
@@ -27,8 +39,7 @@ impl ReplicaProcess {
     /// thread or from one that lives as long. It gets a process group of its own: Ctrl-C on the terminal
     /// reaches the parent alone, which then ends its children in order.
     pub fn spawn(mut command: Command, log: &Path) -> io::Result<Self> {
-        // Where others may write, a link that they put there is not followed.
-        let output = File::options().create(true).append(true).custom_flags(libc::O_NOFOLLOW).open(log)?;
+        let output = log_file(log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
         let parent = std::process::id();
         let tie = move || die_with_parent(parent);
@@ -134,6 +145,20 @@ mod tests {
 
     fn alive(pid: u32) -> bool {
         Path::new(&format!("/proc/{pid}")).exists()
+    }
+
+    #[test]
+    fn what_somebody_else_put_there_is_no_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, link, twin, fifo] = ["file", "link", "twin", "fifo"].map(|name| dir.path().join(name));
+        drop(log_file(&file).unwrap());
+        log_file(&file).expect("the log of an earlier start");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        log_file(&link).expect_err("a link");
+        log_file(&fifo).expect_err("a pipe that nobody reads");
+        std::fs::hard_link(&file, &twin).unwrap();
+        log_file(&file).expect_err("another name");
     }
 
     #[test]
