@@ -23,7 +23,8 @@ pub const SECRET: [u8; SECRET_BYTES] = [0x5e; SECRET_BYTES];
 /// Consensus group.
 pub const GROUP: u32 = 1;
 
-const MACS: [Mac; 2] = [[2, 0, 0, 0, 0, 0xaa], [2, 0, 0, 0, 0, 0xbb]];
+/// Of every sender, and of every receiver.
+pub const MACS: [Mac; 2] = [[2, 0, 0, 0, 0, 0xaa], [2, 0, 0, 0, 0, 0xbb]];
 
 /// Where the members live.
 pub fn members() -> [SocketAddr; 3] {
@@ -116,6 +117,7 @@ mod tests {
         kernel.config = Config { view: 0, leader: LEADER.0.into(), members: members().to_vec() };
         let state = if me == LEADER { GateState::Lead } else { GateState::Follow };
         kernel.control.gate = GateWord { state, busy: false, epoch: EPOCH, op: OpNumber(6) }.pack();
+        kernel.control.own_mac = words::mac_word(Some(MACS[1]));
         kernel.control.incarnation = [INCARNATION.into(); 32];
         *kernel.round_mut(OpNumber(7)) = Round {
             vote: words::vote_word(EPOCH, OpNumber(7)),

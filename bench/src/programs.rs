@@ -90,6 +90,7 @@ impl Programs {
             // Nobody reads this log, so every slot may be reused at any time (F6).
             released: (1 << abi::OP_BITS) - 1,
             incarnation: [INCARNATION.into(); abi::MEMBERS_MAX],
+            own_mac: words::mac_word(Some(frames::MACS[1])),
             ..Default::default()
         };
         put(&maps.elec_control, 0, bytes_of(&control));

@@ -90,6 +90,38 @@ __noinline int elec_make_tag(struct elec_hdr *h, struct elec_seal *seal)
 }
 
 /*
+ * The payload whose tag was right, from the scratch into a slot of the log: not from the packet once more, for its
+ * sender may still be able to write there (a frame in a ring that it keeps mapped, on a virtual cable of this
+ * machine). A function of its own as above, and a loop, for no helper copies
+ * from one map's memory to another's that a locked-down kernel allows. Returns 0 if it could be done.
+ */
+__noinline int elec_fill_from_scratch(__u32 index, __u32 n)
+{
+	struct elec_scratch *scratch;
+	struct elec_slot *slot;
+	__u32 zero = 0, words = n / 8;
+	__u64 *from, *to, rest;
+
+	scratch = bpf_map_lookup_elem(&elec_scratch, &zero);
+	slot = bpf_map_lookup_elem(&elec_slots, &index);
+	if (!scratch || !slot || n > elec_params.slot_payload_bytes)
+		return -1;
+	from = (__u64 *)scratch->payload;
+	to = (__u64 *)slot->payload;
+	/* The last bytes first: behind the loop the verifier would look at them once for each length. */
+	if (n & 7) {
+		rest = (1ull << 8 * (n & 7)) - 1;
+		to[words] = (to[words] & ~rest) | (from[words] & rest);
+	}
+	for (__u32 i = 0; i < ELEC_PAYLOAD_BYTES_MAX / 8 && i < elec_params.slot_payload_bytes / 8; i++) {
+		if (i >= words)
+			break;
+		to[i] = from[i];
+	}
+	return 0;
+}
+
+/*
  * F4: whether what comes in a member's name was made by one, for us. Returns -1 if so, else the verdict. The key
  * is kept for the ack. The caller has seen that the payload is no longer than ELEC_PAYLOAD_BYTES_MAX.
  */
@@ -103,8 +135,7 @@ static __always_inline int elec_admit_tag(void *ctx, bool xdp, struct elec_frame
 
 	if (!elec_params.authenticated)
 		return -1;
-	/* A PrepareOk names nobody: view and leader epoch bind it to its leader. */
-	if (h->kind != ELEC_KIND_PREPARE_OK && !(h->targets & 1u << (elec_params.self & 31)))
+	if (!(h->targets & 1u << (elec_params.self & 31)))
 		return ELEC_DROP_TARGET;
 	keys = bpf_map_lookup_elem(&elec_keys, &zero);
 	if (!keys)

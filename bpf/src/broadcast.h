@@ -13,8 +13,6 @@
 #include "frame.h"
 #include "words.h"
 
-#define ELEC_HOP_VALID (1ull << 48)
-
 /*
  * Every packet that leaves meets this, each copy and each ack too, so it looks at the packet in place. What
  * our socket sends has its headers in the linear part.
@@ -132,7 +130,7 @@ __noinline int elec_copy(struct __sk_buff *skb, struct elec_carrier *carrier, __
 		return 0;
 	carrier->targets &= ~bit;
 	hop = *(volatile __u64 *)&c->next_hop[peer];
-	if (!(hop & ELEC_HOP_VALID)) {
+	if (!(hop & ELEC_MAC_VALID)) {
 		elec_missed(carrier, peer, ELEC_CLONE_UNRESOLVED);
 		return 0;
 	}

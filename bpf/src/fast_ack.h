@@ -57,6 +57,15 @@ static __always_inline void elec_clear_busy(struct elec_control *c)
 	asm volatile("" : : "r"(was));
 }
 
+/* The payload into its slot; with keys, the very bytes that the tag was made of (F4). */
+static __always_inline long elec_fill(void *ctx, bool xdp, struct elec_slot *slot, __u32 index, __u32 n)
+{
+	if (elec_params.authenticated)
+		return elec_fill_from_scratch(index, n);
+	return elec_read(ctx, xdp, elec_l4_off() + ELEC_L4_BYTES, slot->payload,
+			 elec_between(1, n, ELEC_PAYLOAD_BYTES_MAX));
+}
+
 static __always_inline int elec_prepare(void *ctx, bool xdp, struct elec_frame *f, struct elec_control *c,
 					__u64 gate)
 {
@@ -93,8 +102,7 @@ static __always_inline int elec_prepare(void *ctx, bool xdp, struct elec_frame *
 		return ELEC_PASS_BUSY;
 
 	/* F7: body and header first, the tail last; nothing is acked that is not there (A1). */
-	if (n && elec_read(ctx, xdp, elec_l4_off() + ELEC_L4_BYTES, slot->payload,
-			   elec_between(1, n, ELEC_PAYLOAD_BYTES_MAX))) {
+	if (n && elec_fill(ctx, xdp, slot, index, n)) {
 		elec_clear_busy(c);
 		return ELEC_PASS_MALFORMED;
 	}

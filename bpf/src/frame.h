@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Taking a frame apart, for both hooks: headers are copied to the stack, the packet stays as it is (C7),
- * and a reply is built from the same copies (reply.h).
+ * and a reply is built from the same copies (reply.h). Each byte of a header is read once: whoever sent a packet
+ * from memory that it can still write could otherwise change what has been checked.
  */
 #ifndef ELEC_FRAME_H
 #define ELEC_FRAME_H
@@ -98,6 +99,18 @@ static __always_inline bool elec_is_own_address(struct elec_frame *f)
 }
 
 /*
+ * Was the frame sent to this interface? The stack asks it of what it takes (PACKET_HOST); XDP runs before. What was
+ * sent to all or, on a device that listens to everything, to another host is none of an ack's business.
+ */
+static __always_inline bool elec_is_own_mac(struct elec_frame *f, struct elec_control *c)
+{
+	const __u8 *to = f->l3.eth.h_dest;
+	__u64 mac = *(const __u16 *)to | (__u64)*(const __u32 *)(to + 2) << 16;
+
+	return *(volatile __u64 *)&c->own_mac == (mac | ELEC_MAC_VALID);
+}
+
+/*
  * Reads the headers and decides whether the frame is a whole datagram for this endpoint with a header of
  * ours (F1). Returns -1 if it is, else the verdict.
  */
@@ -134,7 +147,8 @@ static __always_inline int elec_parse(void *ctx, bool xdp, __u32 bytes, struct e
 	udp_bytes = bpf_ntohs(f->l4.udp.len);
 	if (f->l4.udp.check == 0 || ETH_HLEN + ip_bytes > bytes || ETH_HLEN + ip_bytes != l4 + udp_bytes)
 		return ELEC_PASS_FRAMING;
-	if (udp_bytes < ELEC_L4_BYTES || elec_read(ctx, xdp, l4, &f->l4, sizeof(f->l4)))
+	if (udp_bytes < ELEC_L4_BYTES ||
+	    elec_read(ctx, xdp, l4 + sizeof(struct udphdr), &f->l4.hdr, ELEC_HDR_BYTES))
 		return ELEC_PASS_MALFORMED;
 
 	struct elec_hdr *h = &f->l4.hdr;

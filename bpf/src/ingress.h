@@ -48,11 +48,13 @@ static __always_inline int elec_judge(void *ctx, bool xdp, struct elec_frame *f)
 	__u64 gate;
 	int refused;
 
+	if (!c || !elec_is_own_mac(f, c))
+		return ELEC_PASS_HARDWARE_ADDRESS;
 	if (h->kind == ELEC_KIND_MESSAGE)
 		return elec_judge_message(ctx, xdp, f);
 	if (vote ? !elec_params.offload_quorum : !elec_params.offload_fast_ack)
 		return ELEC_PASS_OFFLOAD_OFF;
-	if (!c || !cfg)
+	if (!cfg)
 		return ELEC_PASS_FROZEN;
 
 	/* F0: the gate first; what follows is changed only while it is frozen. */

@@ -43,8 +43,8 @@ static __always_inline void elec_ack_headers(struct elec_frame *f)
 	/* view, first, last, round_tag, leader_epoch, group, config_hash and the key echo the Prepare. */
 	h->kind = ELEC_KIND_PREPARE_OK;
 	h->flags &= ELEC_FLAG_KEY_1;
+	h->targets = 1u << (h->sender & 31);
 	h->sender = elec_params.self;
-	h->targets = 0;
 	h->commit = 0;
 	h->incarnation = elec_params.incarnation;
 	h->payload_bytes = 0;

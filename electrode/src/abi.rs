@@ -22,6 +22,8 @@ pub const VOTE_OP_BITS: u32 = 19;
 pub const VOTE_OP_SHIFT: u32 = 32;
 /// Position of the epoch in a vote word.
 pub const VOTE_EPOCH_SHIFT: u32 = 51;
+/// Marks a word with a hardware address: `{valid:16, mac:48}`.
+pub const MAC_VALID: u64 = 1 << 48;
 /// Fixed header in front of every payload.
 pub const HEADER_BYTES: usize = 80;
 /// Largest payload that an MTU of 1500 holds over IPv4; IPv6 holds 20 bytes less.
@@ -211,4 +213,6 @@ verdicts! {
     CloneUnresolved = "clone_unresolved",
     /// A doorbell was rung.
     Rang = "rang",
+    /// For us, in a frame for another host or for all: the stack's business.
+    PassHardwareAddress = "pass_hardware_address",
 }

@@ -11,9 +11,7 @@ pub enum Error {
     #[error("configuration: {0}")]
     Config(String),
     /// The endpoint's own address could not be bound.
-    #[error(
-        "cannot bind UDP {addr}: {source}; is another replica running there, or the address not on this host?"
-    )]
+    #[error("cannot bind UDP {addr}: {source}; {}", bind_hint(source))]
     Bind {
         /// The endpoint's address.
         addr: SocketAddr,
@@ -86,6 +84,16 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+fn bind_hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 (net.ipv4.ip_unprivileged_port_start) take CAP_NET_BIND_SERVICE, which a replica has given \
+             up by then even if root started it: choose another port"
+        }
+        _ => "is another replica running there, or the address not on this host?",
+    }
 }
 
 impl Error {

@@ -3,7 +3,7 @@
 //! | kind | first, last | commit | targets | payload |
 //! |---|---|---|---|---|
 //! | Prepare | the batch, `1 <= first <= last` | highest committed op known | whom it is for | the batch |
-//! | PrepareOk | `last` is acknowledged; `first` is echoed and means nothing | 0 | 0 | none |
+//! | PrepareOk | `last` is acknowledged; `first` is echoed and means nothing | 0 | the leader that it answers | none |
 //! | Commit | 0, 0 | highest committed op known | whom it is for | none |
 //! | Message | 0, 0 | 0 | whom it is for; 0: no member | the application's |
 //!
@@ -120,7 +120,7 @@ impl Origin {
 /// It is `prepare` with as little changed as possible, for the kernel turns the packet round in place: view,
 /// leader epoch, round tag, group, configuration hash and key are echoed (`first` too, but nobody reads it: an
 /// ack is cumulative). The commit number is 0, not echoed: a follower has no say in what is committed, and
-/// a leader must not take its own claim back for news. Nothing is targeted, and no payload follows.
+/// a leader must not take its own claim back for news. It is for the Prepare's sender, and no payload follows.
 ///
 /// `last` is the Prepare's own `last` when the kernel answers (F8); user space may acknowledge more with
 /// the newest Prepare of the view (after an fsync, or U7).
@@ -129,7 +129,11 @@ pub fn prepare_ok(prepare: &Header, me: ReplicaId, incarnation: u32, last: OpNum
         kind: Kind::PrepareOk as u8,
         flags: prepare.flags & abi::FLAG_KEY_1,
         sender: me.0,
-        targets: 0.into(),
+        targets: prepare
+            .sender()
+            .map_or(ReplicaSet::EMPTY, |leader| ReplicaSet::EMPTY.with(leader))
+            .mask()
+            .into(),
         last: last.0.into(),
         commit: 0.into(),
         incarnation: incarnation.into(),
@@ -288,8 +292,8 @@ mod tests {
     use proptest::prelude::*;
     use zerocopy::IntoBytes;
 
-    const LEADER: Origin =
-        Origin { group: 7, config_hash: 0xfeed, sender: Some(ReplicaId(0)), incarnation: 3 };
+    const LEADER_ID: ReplicaId = ReplicaId(1);
+    const LEADER: Origin = Origin { group: 7, config_hash: 0xfeed, sender: Some(LEADER_ID), incarnation: 3 };
     const BATCH: Batch = Batch {
         view: View(4),
         first: OpNumber(10),
@@ -317,7 +321,7 @@ mod tests {
         assert_eq!(header.batch(), BATCH);
         assert_eq!((header.commit(), header.targets.get()), (OpNumber(9), 0b111));
         assert_eq!(payload, b"payload");
-        assert_eq!(datagram[..8], *b"ELEC\x01\x01\x00\x00");
+        assert_eq!(datagram[..8], *b"ELEC\x01\x01\x01\x00");
     }
 
     #[test]
@@ -329,7 +333,7 @@ mod tests {
         assert_eq!(ack.batch(), BATCH);
         assert_eq!((ack.group, ack.config_hash), (header.group, header.config_hash));
         assert_eq!((ack.sender(), ack.incarnation.get()), (Some(ReplicaId(2)), 8));
-        assert_eq!((ack.commit().0, ack.targets.get(), ack.payload_bytes.get()), (0, 0, 0));
+        assert_eq!((ack.commit().0, ack.targets.get(), ack.payload_bytes.get()), (0, 1 << LEADER_ID.0, 0));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | gate | `state:2, busy:1, epoch:13, op:48` |
 //! | tagged op | `0:3, epoch:13, op:48` |
 //! | vote | `epoch:13, op:19, voters:32` |
+//! | hardware address | `0:15, valid:1, mac:48` |
 
 use crate::abi;
 use crate::types::{Epoch, OpNumber, ReplicaSet};
@@ -12,6 +13,11 @@ use crate::types::{Epoch, OpNumber, ReplicaSet};
 const OP_MASK: u64 = (1 << abi::OP_BITS) - 1;
 const EPOCH_MASK: u64 = (1 << abi::EPOCH_BITS) - 1;
 const VOTE_OP_MASK: u64 = (1 << abi::VOTE_OP_BITS) - 1;
+
+/// The word of a hardware address, its first byte lowest; zero where there is none.
+pub fn mac_word(mac: Option<[u8; 6]>) -> u64 {
+    mac.map_or(0, |m| abi::MAC_VALID | u64::from_le_bytes([m[0], m[1], m[2], m[3], m[4], m[5], 0, 0]))
+}
 
 /// What the kernel may do for an endpoint.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -110,6 +116,14 @@ mod tests {
             prop_assert!(!vote_is_for(vote, Epoch(e), OpNumber(op + 1)));
             prop_assert_eq!(voters_of(vote).mask(), bits);
         }
+    }
+
+    #[test]
+    fn a_mac_keeps_its_memory_order() {
+        let word = mac_word(Some([2, 0, 0, 0, 0, 9]));
+        assert_eq!((word & 0xff, word >> 40 & 0xff), (2, 9));
+        assert_ne!(word & abi::MAC_VALID, 0);
+        assert_eq!(mac_word(None), 0);
     }
 
     #[test]

@@ -6,10 +6,12 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::actor::{Actor, Prepare, payload_of};
+use common::attacker::keys;
 use common::group::{Seen, group, open, round};
 use common::hosts::{DEADLINE, fabric, wait_until};
 use common::privileged;
 use electrode::abi::Verdict;
+use electrode::auth::Keys;
 use electrode::config::{Acks, Backend, EndpointConfig, UdpSend};
 use electrode::endpoint::Patience;
 use electrode::fabric::{Fabric, Family};
@@ -19,10 +21,15 @@ use electrode::{Endpoint, Error};
 const BACKENDS: [Backend; 2] = [Backend::Ebpf, Backend::Udp(UdpSend::Mmsg)];
 
 fn pair(backend: Backend) -> (Fabric, Actor, Endpoint) {
+    pair_with(backend, None)
+}
+
+fn pair_with(backend: Backend, keys: Option<&Keys>) -> (Fabric, Actor, Endpoint) {
     let fabric = fabric(2, Family::V4);
     let leader = Actor::new(&fabric, 0);
+    let leader = if let Some(keys) = keys { leader.with_keys(keys) } else { leader };
     let mut follower = open(&fabric, 2, 1, &|c: &mut EndpointConfig| {
-        (c.backend, c.acks) = (backend, Acks::ByCaller);
+        (c.backend, c.acks, c.keys) = (backend, Acks::ByCaller, keys.cloned());
     });
     follower.gate().follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
     (fabric, leader, follower)
@@ -46,8 +53,10 @@ fn acks_come_from_the_caller_alone() {
     if !privileged("acks_come_from_the_caller_alone") {
         return;
     }
-    for backend in BACKENDS {
-        let (_fabric, leader, mut follower) = pair(backend);
+    for (backend, keys) in
+        BACKENDS.into_iter().flat_map(|backend| [(backend, None), (backend, Some(keys(2)))])
+    {
+        let (_fabric, leader, mut follower) = pair_with(backend, keys.as_ref());
         let (to, mut seen) = (follower.local_addr(), Seen::default());
         leader.prepare_ops(to, 1..=5);
         assert_eq!(acks_of(&leader, &mut follower, &mut seen), [0u64; 0], "{backend:?}: nothing is durable");

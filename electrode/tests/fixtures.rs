@@ -167,6 +167,7 @@ fn every_ingress_verdict_has_a_packet() {
         PassFraming,
         PassMalformed,
         PassConfig,
+        PassHardwareAddress,
         PassMessage,
         PassOffloadOff,
         PassFrozen,
@@ -189,7 +190,8 @@ fn every_ingress_verdict_has_a_packet() {
         #[cfg(not(feature = "ebpf"))]
         let _ = frame;
     }
-    for verdict in Verdict::ALL.iter().take_while(|verdict| **verdict != Carrier) {
+    let ingress = Verdict::ALL.iter().take_while(|verdict| **verdict != Carrier);
+    for verdict in ingress.chain([&PassHardwareAddress]) {
         if interleavings.contains(verdict) {
             continue;
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::actor::{Actor, Prepare, QUIET};
 use common::group::{PORT, Seen, open, round};
-use common::hosts::{DEADLINE, fabric};
+use common::hosts::{DEADLINE, fabric, pin_to_cpu};
 use common::privileged;
 use common::stress::{grow_receive_buffer, pauses, spin};
 use electrode::abi::Verdict;
@@ -57,15 +57,6 @@ struct Fire {
     stop: AtomicBool,
     /// Highest op acknowledged in each view.
     acked: Mutex<BTreeMap<u64, u64>>,
-}
-
-fn pin_to_cpu(cpu: usize) {
-    // SAFETY: all-zero is an empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: plain arithmetic on a set of our own; CPUs beyond it are ignored.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: a set of the size that is stated. Fails where there is only one CPU: then there is no pinning.
-    unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
 }
 
 /// A payload that shows by itself whether it belongs to this op and comes from one packet alone.

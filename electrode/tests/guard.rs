@@ -87,6 +87,70 @@ fn a_qdisc_that_others_use_stays() {
     assert!(filters()[1].contains(&id), "{:?}", filters());
 }
 
+/// A supervisor starts a replica again as soon as it has died: the guard of the dead one, which is still at its work,
+/// takes nothing of the successor's along, and the successor comes up.
+#[test]
+fn a_successor_keeps_its_filters() {
+    if !privileged("a_successor_keeps_its_filters") {
+        return;
+    }
+    // Fewer where the machine is emulated.
+    let lives = std::env::var("ELECTRODE_CYCLES").map_or(30, |value| value.parse().unwrap());
+    let fabric = fabric(2, Family::V4);
+    fabric.pin_neighbours(0).unwrap();
+    let netns = fabric.host(1).netns();
+    let before = shown(netns);
+    let mut victim = Victim::start(&fabric, 2, 1, Attachment::Clsact);
+    for life in 1..=lives {
+        let [dead] = guards_of(victim.pid())[..] else { panic!("a guard") };
+        victim.kill();
+        victim = Victim::start(&fabric, 2, 1, Attachment::Clsact);
+        wait_until("the end of the guard of the dead", || !is_guard(dead));
+        Held::in_namespace(netns).assert_whole(Attachment::Clsact);
+        // A life knows nothing of the ones before it.
+        let leader = Actor::new(&fabric, 0);
+        leader.prepare_ops(members(&fabric, 2)[1], [1]);
+        assert_eq!(leader.acks_up_to(1), [1], "life {life}");
+    }
+    victim.kill();
+    // A qdisc that one life made for another one's filters is nobody's in the end.
+    wait_until("all are gone", || {
+        let mut now = shown(netns);
+        now[0] =
+            now[0].lines().filter(|line| !line.contains("clsact")).map(|line| format!("{line}\n")).collect();
+        now == before && !guard_in(&fabric)
+    });
+}
+
+/// Whether this is a guard that can still do something: whoever reaps the dead takes its time.
+fn is_guard(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .is_ok_and(|status| status.contains("Name:\telec-guard") && !status.contains("State:\tZ"))
+}
+
+/// A process that forks does not lend gate and log to its child.
+#[test]
+fn a_fork_has_no_maps() {
+    if !privileged("a_fork_has_no_maps") {
+        return;
+    }
+    let fabric = fabric(2, Family::V4);
+    let victim = Victim::start(&fabric, 2, 1, Attachment::Clsact);
+    let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", victim.pid())).unwrap();
+    // `VmFlags: ... dc ...` (do not copy on fork) ends what is said of a mapping.
+    let (mut name, mut kept, mut lent) = ("", 0, 0);
+    for line in smaps.lines() {
+        match line.strip_prefix("VmFlags:") {
+            Some(flags) if name.contains("bpf-map") && flags.split(' ').any(|flag| flag == "dc") => kept += 1,
+            Some(_) if name.contains("bpf-map") => lent += 1,
+            None if line.contains('-') && line.contains(" 00:") => name = line,
+            _ => {}
+        }
+    }
+    assert!(kept >= 5, "control, configuration, keys, rounds, slots: {kept} are not lent");
+    assert!(lent <= 2, "{lent} are lent; the doorbell alone may be, which libbpf has mapped");
+}
+
 /// What somebody put where ours was is not ours, whatever its number.
 #[test]
 fn a_filter_in_the_place_of_ours_stays() {
@@ -193,7 +257,9 @@ fn the_guard_ends_with_the_last_endpoint() {
         let [first, second] = [PORT, PORT + 1].map(open);
         assert!(guard_in(&fabric));
         if lose_guard {
-            for guard in guards_of(std::process::id()) {
+            let guards = guards_of(std::process::id());
+            assert!(!guards.is_empty());
+            for guard in guards {
                 // SAFETY: numbers; our own child.
                 assert_eq!(unsafe { libc::kill(guard as i32, libc::SIGKILL) }, 0);
             }

@@ -11,10 +11,10 @@ use common::group::{PORT, members};
 use common::hosts::{DEADLINE, fabric, wait_until};
 use common::traces::{Held, shown};
 use common::victim::{Attachment, Victim, config};
-use common::{has_tcx, privileged};
+use common::{has_tcx, privileged, tcx};
 use electrode::Endpoint;
 use electrode::abi::Verdict;
-use electrode::config::TcMechanism;
+use electrode::config::{Backend, TcMechanism, UdpSend};
 use electrode::fabric::{Fabric, Family};
 use electrode::types::{OpNumber, ReplicaId, View};
 
@@ -169,11 +169,48 @@ fn sigkill_leaves_a_clsact_filter_that_does_nothing() {
 
     let before = shown(netns);
     let mut successor = open(&fabric, Attachment::Clsact);
-    leader.prepare_ops(to, [1, 2]);
-    assert_eq!(leader.acks_up_to(2), [1, 2]);
-    let mut logged = 0;
+    let (mut logged, mut acks, since) = (0, vec![], Instant::now());
+    while acks.last() != Some(&2) {
+        assert!(since.elapsed() < DEADLINE, "acknowledged: {acks:?}");
+        // This process may be kept waiting until its own lease is over, too: the next look renews it.
+        successor.elec_poll_message(64, &mut |_| logged += 1).unwrap();
+        leader.prepare(to, &Prepare::op(acks.last().map_or(1, |op| op + 1)));
+        acks.extend(leader.next_ack(Duration::from_millis(100)).map(|ack| ack.last().0));
+        acks.dedup();
+    }
     successor.elec_poll_message(64, &mut |_| logged += 1).unwrap();
-    assert_eq!((logged, successor.stats().unwrap().kernel(Verdict::TxAck)), (2, 2));
+    assert_eq!((logged, acks), (2, vec![1, 2]));
+    assert!(successor.stats().unwrap().kernel(Verdict::TxAck) > 0);
     drop(successor);
     assert_eq!(shown(netns), before, "the successor removes its own and no other");
+}
+
+/// D4: what an earlier life left counts, however this one works.
+#[test]
+fn filters_of_an_earlier_life_are_waited_for() {
+    if !privileged("filters_of_an_earlier_life_are_waited_for") {
+        return;
+    }
+    let fabric = fabric(2, Family::V4);
+    let open = |backend, tc| {
+        let mut config = config(members(&fabric, 2), 1, Attachment::Clsact);
+        (config.backend, config.tc) = (backend, tc);
+        fabric.host(1).netns().run(|| Endpoint::open(config)).unwrap().unwrap()
+    };
+    let mut ways = vec![(Backend::Udp(UdpSend::Mmsg), TcMechanism::Auto)];
+    if tcx() {
+        ways.push((Backend::Ebpf, TcMechanism::Tcx));
+    }
+    for (backend, tc) in &ways {
+        let endpoint = open(*backend, *tc);
+        assert!(endpoint.earlier_life_ends_ns() <= endpoint.now_ns(), "{backend:?}: there was none");
+    }
+    let child = Victim::start(&fabric, 2, 1, Attachment::Clsact);
+    child.kill_guards();
+    child.kill();
+    for (backend, tc) in ways {
+        let before_ns = open(Backend::Udp(UdpSend::Mmsg), TcMechanism::Auto).now_ns();
+        // The lease is half a second, and began before that.
+        assert!(open(backend, tc).earlier_life_ends_ns() >= before_ns + 500_000_000, "{backend:?}");
+    }
 }

@@ -12,8 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use common::actor::Actor;
 use common::group::{Seen, members};
 use common::hosts::fabric;
-use common::privileged;
 use common::victim::guards_of;
+use common::{privileged, tcx};
 use electrode::abi::Verdict;
 use electrode::config::{Backend, EndpointConfig, Hook, TcMechanism};
 use electrode::fabric::{Fabric, Family, NetNs};
@@ -90,11 +90,7 @@ fn a_missing_capability_is_named() {
         (&[CAP_BPF, CAP_PERFMON], "CAP_NET_ADMIN"),
         (&[CAP_BPF, CAP_NET_ADMIN], "CAP_PERFMON"),
     ] {
-        for (hook, tc) in [
-            (Hook::Tc, TcMechanism::Tcx),
-            (Hook::Tc, TcMechanism::Clsact),
-            (Hook::XdpGeneric, TcMechanism::Tcx),
-        ] {
+        for (hook, tc) in ways().into_iter().map(|(_, hook, tc)| (hook, tc)) {
             let adjust =
                 |backend| move |c: &mut EndpointConfig| (c.backend, c.hook, c.tc) = (backend, hook, tc);
             let text = with(&fabric, kept, adjust(Backend::Ebpf), |opened| {
@@ -120,9 +116,7 @@ fn the_capabilities_that_are_named_suffice() {
     let fabric = fabric(2, Family::V4);
     let leader = Actor::new(&fabric, 0);
     let named = [CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON];
-    for (hook, tc) in
-        [(Hook::Tc, TcMechanism::Tcx), (Hook::Tc, TcMechanism::Clsact), (Hook::XdpGeneric, TcMechanism::Tcx)]
-    {
+    for (_, hook, tc) in ways() {
         let adjust = |c: &mut EndpointConfig| (c.backend, c.hook, c.tc) = (Backend::Ebpf, hook, tc);
         let mut follower = with(&fabric, &named, adjust, |opened| opened.unwrap());
         follower.gate().follow(View(0), ReplicaId(0), OpNumber(0)).unwrap();
@@ -131,9 +125,34 @@ fn the_capabilities_that_are_named_suffice() {
     }
 }
 
-/// Ways of attaching that [`process_that_drops_all`] is told by name.
-const WAYS: [(&str, Hook, TcMechanism); 2] =
-    [("tcx", Hook::Tc, TcMechanism::Tcx), ("xdp-generic", Hook::XdpGeneric, TcMechanism::Tcx)];
+/// A replica that root started has no more rights than any other by the time that it binds its address.
+#[test]
+fn a_low_port_names_its_capability() {
+    if !privileged("a_low_port_names_its_capability") {
+        return;
+    }
+    let _alone = alone();
+    let fabric = fabric(2, Family::V4);
+    let low = |c: &mut EndpointConfig| c.members.iter_mut().for_each(|member| member.set_port(700));
+    let text = with(&fabric, &[CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON], low, |opened| {
+        opened.err().expect("the port is not for everybody").to_string()
+    });
+    assert!(text.contains("CAP_NET_BIND_SERVICE") && text.contains(":700"), "{text}");
+}
+
+/// Ways of attaching, by name.
+const WAYS: [(&str, Hook, TcMechanism); 3] = [
+    ("tcx", Hook::Tc, TcMechanism::Tcx),
+    ("clsact", Hook::Tc, TcMechanism::Clsact),
+    ("xdp-generic", Hook::XdpGeneric, TcMechanism::Auto),
+];
+
+/// Those that this kernel has.
+fn ways() -> Vec<(&'static str, Hook, TcMechanism)> {
+    WAYS.into_iter().filter(|(.., tc)| tcx() || *tc != TcMechanism::Tcx).collect()
+}
+
+/// The one that [`process_that_drops_all`] is told, by name.
 const WAY: &str = "ELECTRODE_TEST_WAY";
 const NOBODY: u32 = 65534;
 /// More than there are epochs, so that they wrap.
@@ -149,7 +168,10 @@ fn become_nobody() {
         assert_eq!(libc::setresgid(NOBODY, NOBODY, NOBODY), 0);
         assert_eq!(libc::setresuid(NOBODY, NOBODY, NOBODY), 0);
     }
+    // CAP_SETPCAP is permitted but not effective by now.
     privileges::keep_needed().unwrap();
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    assert!(status.contains("CapBnd:\t0000000000000000"), "{status}");
 }
 
 /// A field of each thread's status.
@@ -229,7 +251,7 @@ fn an_open_endpoint_needs_no_privileges() {
         return;
     }
     let _alone = alone();
-    for (way, ..) in WAYS {
+    for (way, ..) in ways() {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "process_that_drops_all", "--ignored", "--nocapture"])
             .env(WAY, way)

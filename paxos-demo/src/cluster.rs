@@ -211,12 +211,16 @@ impl Cluster {
 
     fn spawn(&mut self, id: usize) -> Result<(), ClusterError> {
         let data_dir = self.dir.path().join(format!("replica-{id}"));
-        std::fs::create_dir_all(&data_dir)
-            .map_err(ClusterError::system(format!("make {}", data_dir.display())))?;
-        let mut command = Command::new(&self.spec.program);
-        if let Some(user) = &self.spec.user {
-            privileges::give_to(user, &data_dir)?;
+        match (std::fs::create_dir(&data_dir), &self.spec.user) {
+            (Ok(()), Some(user)) => privileges::give_to(user, &data_dir)?,
+            (Ok(()), None) => {}
+            // Whose it is, it stays; a replica that may not use it says so.
+            (Err(error), _) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            (Err(error), _) => {
+                return Err(ClusterError::system(format!("make {}", data_dir.display()))(error));
+            }
         }
+        let mut command = Command::new(&self.spec.program);
         command.arg("replica").arg("--config").arg(self.config_path());
         command.arg("--id").arg(id.to_string()).arg("--backend").arg(self.backend().as_str());
         command.arg("--hook").arg(self.spec.hook.as_str()).arg("--data-dir").arg(&data_dir);

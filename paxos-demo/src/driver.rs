@@ -14,12 +14,11 @@ use electrode::abi::Verdict;
 use electrode::types::{OpNumber, ReplicaSet};
 use electrode::{Endpoint, Patience, Round};
 
-use self::inbox::Inbox;
 pub use self::inbox::Observer;
+use self::inbox::{Asked, Inbox};
 use crate::codec;
 use crate::encoder::{Encoder, ThreadEncoder};
 use crate::key_file::reload::KeySource;
-use crate::message;
 use crate::node::{Node, NodeStatus};
 use crate::plant::{Plant, Plants};
 use crate::replica::{Action, Fatal, GateRole, Replica};
@@ -68,7 +67,6 @@ pub struct Driver {
     encoder: Box<dyn Encoder>,
     inbox: Inbox,
     keys: Option<KeySource>,
-    scratch: Vec<u8>,
 }
 
 impl Driver {
@@ -100,7 +98,6 @@ impl Driver {
             encoder: Box::new(ThreadEncoder::default()),
             inbox: Inbox::default(),
             keys: None,
-            scratch: Vec::new(),
         })
     }
 
@@ -287,26 +284,13 @@ impl Driver {
     }
 
     fn answer_status(&mut self) -> Result<(), DriverError> {
-        while let Some((to, nonce)) = self.inbox.asked.pop_front() {
-            let mut status = self.status()?;
-            self.encode_status(nonce, &status);
-            if self.scratch.len() > self.endpoint.payload_bytes_max() {
-                // One datagram must hold it; `elecctl status` shows the counters too.
-                status.node.verdicts.clear();
-                status.node.endpoint.clear();
-                self.encode_status(nonce, &status);
-            }
-            if self.scratch.len() <= self.endpoint.payload_bytes_max() {
-                self.endpoint.send_message(to, &self.scratch)?;
+        while let Some(Asked { by, nonce, bytes_max }) = self.inbox.asked.pop_front() {
+            let bytes_max = bytes_max.min(self.endpoint.payload_bytes_max());
+            if let Some(reply) = self.status()?.into_reply(nonce, bytes_max) {
+                self.endpoint.send_message(by, &reply)?;
             }
         }
         Ok(())
-    }
-
-    fn encode_status(&mut self, nonce: u64, status: &NodeStatus) {
-        let json = serde_json::to_vec(status).expect("numbers and strings");
-        self.scratch.clear();
-        message::encode_status_reply(nonce, &json, &mut self.scratch);
     }
 
     fn status(&self) -> Result<NodeStatus, DriverError> {

@@ -24,7 +24,7 @@ mod tests;
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -133,15 +133,13 @@ impl KeyFile {
     /// Reads and validates a file.
     pub fn load(path: &Path) -> Result<Self, KeyFileError> {
         let (file, _) = open(path)?;
-        let mut text = Zeroizing::new(String::new());
-        file.take(FILE_BYTES_MAX)
-            .read_to_string(&mut text)
-            .map_err(|source| KeyFileError::Read { path: path.to_owned(), source })?;
-        parse::parse(&text).map_err(|(line, reason)| KeyFileError::Line {
-            path: path.to_owned(),
-            line,
-            reason,
-        })
+        let bytes = read(file).map_err(|source| KeyFileError::Read { path: path.to_owned(), source })?;
+        let at = |line, reason| KeyFileError::Line { path: path.to_owned(), line, reason };
+        let text = std::str::from_utf8(&bytes).map_err(|error| {
+            let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+            at(line, "is no text (UTF-8)".to_owned())
+        })?;
+        parse::parse(text).map_err(|(line, reason)| at(line, reason))
     }
 
     /// The keys for an endpoint.
@@ -167,6 +165,20 @@ impl fmt::Debug for KeyFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("KeyFile").field(&self.ids()).finish()
     }
+}
+
+/// All of a file that is as long as it says, and of no more. Room for it is made once: bytes that grow leave copies
+/// behind, which nobody wipes.
+fn read(mut file: File) -> io::Result<Zeroizing<Vec<u8>>> {
+    let length = file.metadata()?.len().min(FILE_BYTES_MAX) as usize;
+    let mut bytes = Zeroizing::new(vec![0; length]);
+    file.read_exact(&mut bytes)?;
+    if file.read(&mut [0])? != 0 {
+        return Err(io::Error::other(
+            "it grew while it was read; replace it by a whole one (`paxos-demo key`)",
+        ));
+    }
+    Ok(bytes)
 }
 
 /// Opens a file that nobody else may read; also returns who owns it.

@@ -6,7 +6,7 @@
 //! | 1 | client request | 24 bytes | command |
 //! | 2 | client reply | 32 bytes | result |
 //! | 3 | replica to replica | 1 byte | [`crate::peer::PeerMessage`], see [`crate::codec`] |
-//! | 4 | status request | 16 bytes | |
+//! | 4 | status request | 16 bytes | zeros: room for the reply |
 //! | 5 | status reply | 16 bytes | JSON |
 //! | 6 | part of a command or a result | 32 bytes | the part |
 //! | 7 | so much of it is there | 24 bytes | |
@@ -274,10 +274,13 @@ pub enum Packet<'a> {
     Have(Have),
     /// Replica to replica; the bytes behind the tag, for [`crate::codec::decode`].
     Peer(&'a [u8]),
-    /// Anybody to replica: how are you?
+    /// Anybody to replica: how are you? As long as the reply may be: who is asked in a stranger's name sends the
+    /// stranger no more than it was sent.
     StatusRequest {
         /// Echoed in the reply.
         nonce: u64,
+        /// Length of the request.
+        bytes: usize,
     },
     /// Replica to whoever asked.
     StatusReply {
@@ -296,9 +299,9 @@ impl<'a> Packet<'a> {
             TAG_CLIENT_REPLY => ClientReply::parse(bytes).map(Self::Reply),
             TAG_PEER => Ok(Self::Peer(&bytes[1..])),
             TAG_STATUS_REQUEST => {
-                let (nonce, rest) = parse_status("status request", bytes)?;
-                exact("status request", 0, rest)?;
-                Ok(Self::StatusRequest { nonce })
+                let (nonce, room) = parse_status("status request", bytes)?;
+                reserved("status request", room.iter().all(|byte| *byte == 0))?;
+                Ok(Self::StatusRequest { nonce, bytes: bytes.len() })
             }
             TAG_STATUS_REPLY => {
                 let (nonce, json) = parse_status("status reply", bytes)?;
@@ -311,10 +314,11 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Appends a status request to `out`.
-pub fn encode_status_request(nonce: u64, out: &mut impl BufMut) {
+/// Appends a status request of so many bytes to `out`, at least those that it takes: the reply will not be longer.
+pub fn encode_status_request(nonce: u64, bytes: usize, out: &mut impl BufMut) {
     let header = StatusHeader { tag: TAG_STATUS_REQUEST, reserved: [0; 7], nonce: nonce.into() };
     out.put_slice(header.as_bytes());
+    out.put_bytes(0, bytes.saturating_sub(size_of::<StatusHeader>()));
 }
 
 /// Appends a status reply to `out`.

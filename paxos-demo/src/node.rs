@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::key_file::KeyIds;
+use crate::message;
 use crate::status::Status;
 
 /// The JSON of a status reply.
@@ -39,4 +40,57 @@ pub struct Node {
     pub verdicts: std::collections::BTreeMap<String, u64>,
     /// What the endpoint counted in user space, by name, what occurred.
     pub endpoint: std::collections::BTreeMap<String, u64>,
+}
+
+impl NodeStatus {
+    /// The datagram that answers a status request, without the counters if it would be longer than `bytes_max`
+    /// with them (`elecctl status` shows them too); `None` if that is too long as well.
+    pub fn into_reply(mut self, nonce: u64, bytes_max: usize) -> Option<Vec<u8>> {
+        let encode = |status: &Self| {
+            let json = serde_json::to_vec(status).expect("numbers and strings");
+            let mut datagram = Vec::with_capacity(bytes_max);
+            message::encode_status_reply(nonce, &json, &mut datagram);
+            (datagram.len() <= bytes_max).then_some(datagram)
+        };
+        encode(&self).or_else(|| {
+            self.node.verdicts.clear();
+            self.node.endpoint.clear();
+            encode(&self)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Packet;
+    use crate::replica::{Replica, ReplicaConfig};
+    use electrode::types::ReplicaId;
+
+    /// Whoever asks in a stranger's name has the stranger sent no more than it sends itself.
+    #[test]
+    fn no_reply_is_longer_than_its_request() {
+        let replica = Replica::new(0, ReplicaConfig::new(ReplicaId(0), 3, 1, 7)).unwrap().status();
+        let node = Node { verdicts: [("pass_message".to_owned(), 7)].into(), ..Node::default() };
+        let status = NodeStatus { replica, node };
+        let whole = status.clone().into_reply(9, usize::MAX >> 40).unwrap();
+        let mut short = status.clone();
+        short.node.verdicts.clear();
+        for bytes_max in 0..=whole.len() {
+            let Some(reply) = status.clone().into_reply(9, bytes_max) else {
+                assert!(bytes_max < whole.len(), "there is room for all of it");
+                continue;
+            };
+            assert!(reply.len() <= bytes_max);
+            let Ok(Packet::StatusReply { nonce: 9, json }) = Packet::parse(&reply) else {
+                panic!("{reply:?}")
+            };
+            let told: NodeStatus = serde_json::from_slice(json).unwrap();
+            assert_eq!(&told, if bytes_max == whole.len() { &status } else { &short });
+        }
+        assert!(
+            short.into_reply(9, 400).is_none(),
+            "too long for a request that is hardly more than its head"
+        );
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! | message | from, to | when |
 //! |---|---|---|
-//! | Hello | any, any | until the other's Welcome has arrived |
+//! | Hello | any, any | until the other's Welcome has arrived; at once when a life is heard of that is news |
 //! | Welcome | any, any | answers every acceptable Hello |
 //! | Refused | any, any | answers a Hello that cannot be accepted, and says why |
 //! | NeedPrepares | follower, leader | ops are missing (a gap in what arrived) |
@@ -39,7 +39,8 @@ pub enum PeerMessage {
         /// promised in that one is lost (D6).
         born: u32,
     },
-    /// "I know you, and I am the incarnation that sends this."
+    /// "You said Hello, and I am the incarnation that sends this." Proof to whoever it names that its sender has lived
+    /// since; nothing else is.
     Welcome {
         /// Hash of what all members must agree on.
         config_hash: u64,

@@ -66,6 +66,7 @@ plants! {
     P12, "U1", "the gate is opened while a stale writer is busy";
     P13, "L2", "vote bits are set by a plain OR and maxima are untagged";
     K1, "F4", "the kernel takes any tag for right";
+    K2, "U9", "a member is believed to live because of a Hello, whenever that was said";
 }
 
 impl Plant {
@@ -136,7 +137,7 @@ mod tests {
             let one = Plants::from(*plant);
             assert_eq!(Plant::ALL.iter().filter(|p| one.has(**p)).collect::<Vec<_>>(), [plant]);
         }
-        assert_eq!(Plant::ALL.len(), 29);
+        assert_eq!(Plant::ALL.len(), 30);
         assert!("A10".parse::<Plant>().is_err());
     }
 }

@@ -7,11 +7,12 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::unix::fs::chown;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use nix::unistd::{User, geteuid, initgroups, setresgid, setresuid};
+use nix::unistd::{User, getegid, geteuid, initgroups, setresgid, setresuid};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{getppid, parent_process_death_signal, set_parent_process_death_signal};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 /// Why a replica cannot run as it should.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,14 @@ pub enum PrivilegeError {
         name: String,
         /// Who this is now.
         current: String,
+    },
+    /// Somebody else's, or one that has other names.
+    #[error("--user {name}: {} was not made here, or is no longer what was made: it stays whose it is", path.display())]
+    NotMade {
+        /// The user.
+        name: String,
+        /// The file or directory.
+        path: PathBuf,
     },
     /// The process that started this one died meanwhile, and would have taken it along.
     #[error("the process that started this replica is gone")]
@@ -65,14 +74,22 @@ pub fn prepare(user: Option<&str>) -> Result<(), PrivilegeError> {
     Ok(electrode::privileges::keep_needed()?)
 }
 
-/// Makes a directory that user's; what is in it stays whose it is.
-pub fn give_to(name: &str, dir: &Path) -> Result<(), PrivilegeError> {
+/// Makes a file or directory that this process has just made that user's. Links are not followed, and what belongs to
+/// somebody else is left alone: where it lies others may be able to write, and root gives away what it made, not what they
+/// put in its place.
+pub fn give_to(name: &str, path: &Path) -> Result<(), PrivilegeError> {
     let user = find(name)?;
-    chown(dir, Some(user.uid.as_raw()), Some(user.gid.as_raw())).map_err(|source| PrivilegeError::System {
-        name: name.to_owned(),
-        what: "giving the data directory to the user",
-        source,
-    })
+    let failed = |what| move |source| PrivilegeError::System { name: name.to_owned(), what, source };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())
+        .map_err(|e| failed("opening what was made for the user")(e.into()))?;
+    let stat = rustix::fs::fstat(&file).map_err(|e| failed("fstat")(e.into()))?;
+    let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    if stat.st_uid != geteuid().as_raw() || !is_dir && stat.st_nlink != 1 {
+        return Err(PrivilegeError::NotMade { name: name.to_owned(), path: path.to_owned() });
+    }
+    std::os::unix::fs::fchown(file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+        .map_err(failed("giving the user what was made for it"))
 }
 
 fn find(name: &str) -> Result<User, PrivilegeError> {
@@ -87,10 +104,8 @@ fn find(name: &str) -> Result<User, PrivilegeError> {
 fn become_user(name: &str) -> Result<(), PrivilegeError> {
     let failed = |what| move |e: io::Error| PrivilegeError::System { name: name.to_owned(), what, source: e };
     let user = find(name)?;
-    if geteuid() == user.uid {
-        return Ok(());
-    }
-    if !geteuid().is_root() {
+    // Whoever is that user already may be more: real and saved user, groups and capabilities are looked at all the same.
+    if geteuid() != user.uid && !geteuid().is_root() {
         return Err(PrivilegeError::NotRoot { name: name.to_owned(), current: current_user() });
     }
     let c_name = CString::new(user.name).map_err(|e| failed("the name")(e.into()))?;
@@ -98,8 +113,18 @@ fn become_user(name: &str) -> Result<(), PrivilegeError> {
     let dies_with_parent = parent_process_death_signal().map_err(|e| failed("prctl")(e.into()))?;
     let parent = getppid();
     rustix::thread::set_keep_capabilities(true).map_err(|e| failed("keeping capabilities")(e.into()))?;
-    initgroups(&c_name, user.gid).map_err(|e| failed("setting the groups")(e.into()))?;
-    setresgid(user.gid, user.gid, user.gid).map_err(|e| failed("setting the group")(e.into()))?;
+    let mut sets = capabilities(None).map_err(|e| failed("capget")(e.into()))?;
+    // Permitted alone where the real user is root and the effective one is not.
+    sets.effective = sets.permitted;
+    set_capabilities(None, sets).map_err(|e| failed("capset")(e.into()))?;
+    if sets.permitted.contains(CapabilitySet::SETGID) {
+        initgroups(&c_name, user.gid).map_err(|e| failed("setting the groups")(e.into()))?;
+        setresgid(user.gid, user.gid, user.gid).map_err(|e| failed("setting the group")(e.into()))?;
+    } else {
+        // An ordinary user has no say in its groups but this.
+        let group = getegid();
+        setresgid(group, group, group).map_err(|e| failed("setting the group")(e.into()))?;
+    }
     setresuid(user.uid, user.uid, user.uid).map_err(|e| failed("setting the user")(e.into()))?;
     if dies_with_parent.is_some() {
         set_parent_process_death_signal(dies_with_parent).map_err(|e| failed("prctl")(e.into()))?;

@@ -51,6 +51,12 @@ fn assert_unprivileged(pid: u32) {
     assert!(in_all_threads(pid, "NoNewPrivs").iter().all(|value| value == "1"));
 }
 
+/// Those that this kernel has.
+fn mechanisms() -> Vec<TcChoice> {
+    let tcx = electrode::probe::kernel_version().is_some_and(|version| version >= electrode::probe::TCX);
+    if tcx { vec![TcChoice::Tcx, TcChoice::Clsact] } else { vec![TcChoice::Clsact] }
+}
+
 fn spec(tc: TcChoice) -> Spec {
     let mut spec = Spec::new(3).unwrap();
     spec.program = program();
@@ -115,10 +121,14 @@ fn replicas_of_an_ordinary_user_work_and_leave_nothing() {
     if !privileged("replicas_of_an_ordinary_user_work_and_leave_nothing") {
         return;
     }
-    for tc in [TcChoice::Tcx, TcChoice::Clsact] {
+    for tc in mechanisms() {
         let mut cluster = start(spec(tc));
         let pids: Vec<u32> = (0..3).map(|id| cluster.pid(id).unwrap()).collect();
         pids.iter().for_each(|pid| assert_unprivileged(*pid));
+        for pid in &pids {
+            // Whoever is root to begin with can empty that as well.
+            assert!(in_all_threads(*pid, "CapBnd").iter().all(|set| set == NONE));
+        }
         let host = |id| cluster.fabric().expect("virtual hosts").host(id).netns().path();
         let hosts: Vec<_> = (0..3).map(|id| NetNs::open(&host(id)).unwrap()).collect();
         for netns in &hosts {
@@ -217,7 +227,7 @@ fn ambient_capabilities_are_used_and_dropped() {
     let with = |capabilities: &'static str| {
         [&as_nobody[..], &["--inh-caps", capabilities, "--ambient-caps", capabilities]].concat()
     };
-    for tc in ["tcx", "clsact"] {
+    for tc in mechanisms().into_iter().map(TcChoice::as_str) {
         let data = site.data_dir(tc, uid);
         let all = with("+bpf,+net_admin,+perfmon");
         let mut child = site.replica(&all, &data, &["--tc", tc]).stdout(Stdio::piped()).spawn().unwrap();
@@ -261,4 +271,68 @@ fn a_directory_of_somebody_else_is_refused_at_start() {
     let refusal = site.refusal(&[], &roots, &["--user", "no-such-user"]);
     assert!(refusal.contains("no-such-user"), "{refusal}");
     assert_eq!(left_on(site.fabric.host(0).netns()), [""; 0]);
+}
+
+/// `--user` of whoever is that user already, in part: nothing is left of who it was.
+#[test]
+fn an_effective_user_is_made_a_real_one() {
+    if !privileged("an_effective_user_is_made_a_real_one") {
+        return;
+    }
+    let site = Site::new();
+    let uid = nobody();
+    let data = site.data_dir("data", uid);
+    // As a program with the set-user-id bit runs: the real user is root, and root's groups came along.
+    let euid = uid.to_string();
+    let setpriv = ["--ruid", "0", "--euid", &euid, "--groups", "4,27"];
+    let mut child = site.replica(&setpriv, &data, &["--user", USER]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut output, &mut line).unwrap();
+    assert!(line.contains("backend ebpf"), "{line}");
+    wait_for("no capabilities", || {
+        in_all_threads(child.id(), "CapPrm").iter().all(|set| set == NONE).then_some(())
+    });
+    assert_unprivileged(child.id());
+    for groups in in_all_threads(child.id(), "Groups") {
+        assert!(groups.split_whitespace().all(|group| group != "4" && group != "27"), "{groups}");
+    }
+    // SAFETY: numbers; the process was started here and has not been reaped.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }, 0);
+    assert!(child.wait().unwrap().success());
+}
+
+/// Root gives away what it has just made, and nothing that somebody put in its place.
+#[test]
+fn what_was_there_before_is_not_given_away() {
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    if !privileged("what_was_there_before_is_not_given_away") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let [made, treasure, link, twin] = ["made", "treasure", "link", "twin"].map(|name| dir.path().join(name));
+    let owner = |path: &Path| std::fs::symlink_metadata(path).unwrap().uid();
+    std::fs::create_dir(&made).unwrap();
+    std::fs::create_dir(&treasure).unwrap();
+    symlink(&treasure, &link).unwrap();
+    paxos_demo::privileges::give_to(USER, &made).unwrap();
+    assert_eq!(owner(&made), nobody());
+    // It is not ours any more.
+    paxos_demo::privileges::give_to("root", &made).expect_err("somebody else's");
+    paxos_demo::privileges::give_to(USER, &link).expect_err("a link");
+    std::fs::write(dir.path().join("secret"), "x").unwrap();
+    std::fs::hard_link(dir.path().join("secret"), &twin).unwrap();
+    paxos_demo::privileges::give_to(USER, &twin).expect_err("another name of a file");
+    assert_eq!((owner(&treasure), owner(&link), owner(&twin)), (0, 0, 0));
+
+    // The same for a cluster whose directory somebody else prepared.
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    symlink(&treasure, data.join("replica-0")).unwrap();
+    let spec = Spec { data_dir: Some(data.clone()), backend: BackendChoice::Udp, ..spec(TcChoice::Auto) };
+    let error = Cluster::start(spec, &paxos_demo::stop::Stop::default()).err().expect("replica 0 may not");
+    assert!(error.to_string().contains("chown"), "{error}");
+    assert_eq!(owner(&treasure), 0);
+    assert_eq!(owner(&data.join("replica-1")), nobody());
 }

@@ -2,7 +2,7 @@
 
 # need PACKAGE:COMMAND...: installs what is missing, as root; says so otherwise.
 need() {
-    local missing=() entry
+    local missing=() entry install
     for entry in "$@"; do
         command -v "${entry#*:}" >/dev/null || missing+=("${entry%%:*}")
     done
@@ -12,7 +12,11 @@ need() {
         exit 1
     fi
     echo "kernels: installing ${missing[*]}"
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
+    install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}")
+    # The package lists of a fresh machine are empty or old: fetch them only if they do not do.
+    "${install[@]}" >"$work/apt.log" 2>&1 ||
+        { apt-get update -q >"$work/apt.log" 2>&1 && "${install[@]}" >"$work/apt.log" 2>&1; } ||
+        { tail -5 "$work/apt.log" >&2; exit 1; }
 }
 
 apt() {
@@ -32,37 +36,50 @@ deb $key $mirror/debian bookworm main
 deb $key $mirror/debian-security bookworm-security main
 deb $key $mirror/debian trixie-backports main
 LIST
-    apt apt-get -q update >"$work/apt.log" 2>&1 || { tail -5 "$work/apt.log" >&2; exit 1; }
+    # Lists of an earlier run do where the archive cannot be reached: what is cached may still be the newest.
+    apt apt-get -q update >"$work/apt.log" 2>&1 || { echo "kernels: no new package lists:" && tail -3 "$work/apt.log"; } >&2
 }
 
 # The newest cloud kernel of a series: names rotate with every security update.
 newest() {
     local kind=$1 series=${2//./\\.}
-    apt apt-cache search --names-only "^linux-$kind-$series\\..*cloud-amd64\$" | awk '{ print $1 }' |
+    { apt apt-cache search --names-only "^linux-$kind-$series\\..*cloud-amd64\$" || true; } | awk '{ print $1 }' |
         { grep -vE 'dbg|unsigned' || true; } | sort -V | tail -n 1
 }
 
-# fetch_kernel SERIES: unpacks image and modules to target/kernels/SERIES/root and notes the release.
+# fetch_kernel SERIES: unpacks image and modules to target/kernels/SERIES/root and notes the release. Fails, and notes
+# why, if it is not to be had.
 fetch_kernel() {
     local s=$1 dir=$work/$1 packages=() package
+    mkdir -p "$dir"
+    rm -f "$dir/missing"
+    # Where images are split, both halves or the older kind of package.
     package=$(newest binary "$s")
     if [ -n "$package" ]; then
         packages=("$package" "${package/binary/modules}")
     else
         packages=("$(newest image "$s")")
     fi
-    [ -n "${packages[0]}" ] || { echo "kernels: Debian has no kernel $s" >&2; exit 1; }
-    if [ "$(cat "$dir/packages" 2>/dev/null)" != "${packages[*]}" ]; then
+    if [ -z "${packages[0]}" ]; then
+        echo "no such package in Debian's lists" >"$dir/missing"
+    elif [ "$(cat "$dir/packages" 2>/dev/null)" != "${packages[*]}" ]; then
         rm -rf "$dir"
         mkdir -p "$dir/deb" "$dir/root"
-        (cd "$dir/deb" && apt apt-get -q download "${packages[@]}" >"$work/apt.log" 2>&1) ||
-            { tail -5 "$work/apt.log" >&2; exit 1; }
-        for package in "$dir"/deb/*.deb; do dpkg-deb -x "$package" "$dir/root"; done
-        rm -r "$dir/deb"
-        # Merged /usr and not: one place for the modules.
-        [ -d "$dir/root/lib/modules" ] || { mkdir -p "$dir/root/lib"; mv "$dir/root/usr/lib/modules" "$dir/root/lib/"; }
-        ls "$dir/root/lib/modules" >"$dir/release"
-        echo "${packages[*]}" >"$dir/packages"
+        if (cd "$dir/deb" && apt apt-get -q download "${packages[@]}" >"$work/apt.log" 2>&1); then
+            for package in "$dir"/deb/*.deb; do dpkg-deb -x "$package" "$dir/root"; done
+            rm -r "$dir/deb"
+            # Merged /usr and not: one place for the modules.
+            [ -d "$dir/root/lib/modules" ] || { mkdir -p "$dir/root/lib"; mv "$dir/root/usr/lib/modules" "$dir/root/lib/"; }
+            ls "$dir/root/lib/modules" >"$dir/release"
+            echo "${packages[*]}" >"$dir/packages"
+        else
+            tail -5 "$work/apt.log" >&2
+            echo "${packages[*]} could not be fetched" >"$dir/missing"
+        fi
+    fi
+    if [ -e "$dir/missing" ]; then
+        echo "   $s: $(cat "$dir/missing")"
+        return 1
     fi
     echo "   $s: $(cat "$dir/release")"
 }

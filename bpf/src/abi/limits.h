@@ -19,6 +19,9 @@
 #define ELEC_VOTE_OP_SHIFT 32
 #define ELEC_VOTE_EPOCH_SHIFT 51
 
+/* Word with a hardware address, in memory order: {valid:16, mac:48}. */
+#define ELEC_MAC_VALID (1ull << 48)
+
 /* What one Ethernet MTU of 1500 holds behind IPv4 (20), UDP (8) and the fixed header (80). */
 #define ELEC_HDR_BYTES 80
 #define ELEC_PAYLOAD_BYTES_MAX 1392

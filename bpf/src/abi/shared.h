@@ -82,7 +82,8 @@ struct elec_control {
 	__u64 durable; /* tagged {epoch, op}: acked by user space after fsync (F8) */
 	__u64 lease_ns; /* CLOCK_MONOTONIC time until which the gate may be used (F2) */
 	__u64 virtual_now_ns;
-	__u64 pad1[4];
+	__u64 own_mac; /* {valid:16, mac:48}, the interface's own: what comes for another is the stack's business */
+	__u64 pad1[3];
 	/* line 2: doorbells, zero is "do not ring". Armed by user space, cleared by whoever rings */
 	__u64 ring_at_op; /* ring when an op >= this is logged */
 	__u64 ring_at_commit; /* ring when a commit >= this is seen */
@@ -172,6 +173,7 @@ enum elec_verdict {
 	ELEC_CLONE_FAILED, /* L7 */
 	ELEC_CLONE_UNRESOLVED, /* L7: no next hop for this peer */
 	ELEC_RANG, /* doorbell rung */
+	ELEC_PASS_HARDWARE_ADDRESS, /* for us, in a frame for another or for all: the stack's business */
 	ELEC_VERDICTS
 };
 

@@ -4,11 +4,18 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use libbpf_sys::{bpf_tc_hook, bpf_tc_opts};
 
 use super::guard::Guard;
-use crate::net::{Direction, FilterAt};
+use crate::net::{Direction, FilterAt, QdiscLock};
+
+/// How often attaching is tried where the qdisc, or the filter, is gone as soon as it was there: somebody removed the
+/// qdisc in between who knows nothing of our lock.
+const TRIES: u32 = 10;
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The qdiscs that this process uses; the lock also serialises making and removing them.
 static QDISCS: Mutex<Vec<(Place, Weak<Qdisc>)>> = Mutex::new(Vec::new());
@@ -73,25 +80,52 @@ impl Filter {
             },
             ..Default::default()
         };
-        let mut opts = bpf_tc_opts {
-            sz: size_of::<bpf_tc_opts>() as libbpf_sys::size_t,
-            prog_fd: program.as_raw_fd(),
-            ..Default::default()
+        let (mut tries, mut held) = (1, None);
+        let (qdisc, at) = loop {
+            // Nobody removes the qdisc before our filter is on it: neither this process (the list is locked) nor the
+            // guard of one that was killed. Both locks are let go before the qdisc may be.
+            let mut known = qdiscs();
+            let alone = QdiscLock::take(ifindex);
+            let qdisc = held.take().map_or_else(|| Qdisc::of(&mut known, ifindex), Ok)?;
+            let attached = attach(program, &hook)
+                .map(|(handle, priority, id)| FilterAt::new(ifindex, direction, handle, priority, id))
+                // A look that fails is no sign that it is not there.
+                .and_then(|at| if qdisc.guard().sees(at).unwrap_or(true) { Ok(at) } else { Err(gone()) });
+            drop((alone, known));
+            match attached {
+                Ok(at) => break (qdisc, at),
+                // No qdisc; which of the two depends on the kernel.
+                Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) && tries < TRIES => {
+                    tries += 1;
+                    std::thread::sleep(PAUSE);
+                    qdisc.guard().make_qdisc()?;
+                    held = Some(qdisc);
+                }
+                Err(e) => return Err(e),
+            }
         };
-        // Nobody removes the qdisc before our filter is on it; the lock is let go before the qdisc may be.
-        let mut known = qdiscs();
-        let qdisc = Qdisc::of(&mut known, ifindex)?;
-        // SAFETY: initialised hook and options; the kernel chooses handle and priority, which come back.
-        let attached = unsafe { libbpf_sys::bpf_tc_attach(&raw const hook, &raw mut opts) };
-        drop(known);
-        if attached != 0 {
-            return Err(io::Error::from_raw_os_error(-attached));
-        }
-        let at = FilterAt::new(ifindex, direction, opts.handle, opts.priority, opts.prog_id);
         let filter = Self { qdisc, at };
         // A filter that the guard cannot take goes again.
         filter.qdisc.guard().take(at)?;
         Ok(filter)
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENOENT)
+}
+
+/// Handle and priority, which the kernel chooses, and the program's id.
+fn attach(program: BorrowedFd<'_>, hook: &bpf_tc_hook) -> io::Result<(u32, u32, u32)> {
+    let mut opts = bpf_tc_opts {
+        sz: size_of::<bpf_tc_opts>() as libbpf_sys::size_t,
+        prog_fd: program.as_raw_fd(),
+        ..Default::default()
+    };
+    // SAFETY: initialised hook and options, which say how long they are.
+    match unsafe { libbpf_sys::bpf_tc_attach(hook, &raw mut opts) } {
+        0 => Ok((opts.handle, opts.priority, opts.prog_id)),
+        error => Err(io::Error::from_raw_os_error(-error)),
     }
 }
 

@@ -10,7 +10,7 @@
 //! - The tag says that *some member* made the datagram, for it is one key for all. Who it was is what the
 //!   header says, as far as members do not lie about each other; the protocols above trust members anyway.
 //! - The tag covers `targets`, and a receiver wants its own bit there: a datagram for one member is worth
-//!   nothing at another. (A PrepareOk has no targets; it is bound to its leader by view and leader epoch.)
+//!   nothing at another, an ack nothing but at the leader that it answers.
 //! - An old datagram has a right tag for ever. View, op, leader epoch and incarnation tell what it is worth:
 //!   it is a duplicate, which changes nothing and counts as no sign of life (U9).
 //!

@@ -58,9 +58,7 @@ pub fn admit<'k>(
     payload: &[u8],
     key: impl FnOnce(usize) -> Option<&'k Key>,
 ) -> Result<&'k Key, Verdict> {
-    // A PrepareOk names nobody: view and leader epoch bind it to its leader.
-    let targeted = header.kind() != Some(Kind::PrepareOk);
-    if targeted && !ReplicaSet::from_mask(header.targets.get()).contains(me) {
+    if !ReplicaSet::from_mask(header.targets.get()).contains(me) {
         return Err(Verdict::DropTarget);
     }
     let key = key(header.key_slot()).ok_or(Verdict::DropKey)?;
@@ -154,7 +152,8 @@ mod tests {
         let (header, _) = Header::ref_from_prefix(&datagram).unwrap();
         let mut ack = prepare_ok(header, ReplicaId(2), 1, header.last());
         keys.sends_with().seal(&mut ack, &[]);
-        assert_eq!(keys.admit(ME, &ack, &[]), Ok(()), "acks go to the leader of their view");
+        assert_eq!(keys.admit(ReplicaId(0), &ack, &[]), Ok(()), "an ack is for the leader");
+        assert_eq!(keys.admit(ME, &ack, &[]), Err(Verdict::DropTarget));
     }
 
     #[test]

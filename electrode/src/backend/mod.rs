@@ -149,10 +149,11 @@ pub trait FastPath: Send {
     /// U9: how far the kernel has heard the leader in `epoch`.
     fn heard(&self, epoch: Epoch) -> Heard;
 
-    /// U9: the leader lives another life, which counts its Commits anew.
-    fn forget_count(&mut self, epoch: Epoch);
+    /// U9: the leader lives another life, which counts its Commits anew; this one it has reached.
+    fn restart_count(&mut self, epoch: Epoch, count: u64);
 
-    /// D4: CLOCK_MONOTONIC nanoseconds from when on programs of an earlier process can no longer acknowledge.
+    /// D4: CLOCK_MONOTONIC nanoseconds from when on programs of an earlier process that worked as this one does can no
+    /// longer acknowledge.
     fn earlier_life_ends_ns(&self) -> u64 {
         0
     }

@@ -77,7 +77,7 @@ impl FastPath for Udp {
         Heard::default()
     }
 
-    fn forget_count(&mut self, _: Epoch) {}
+    fn restart_count(&mut self, _: Epoch, _: u64) {}
 
     fn expect_incarnation(&mut self, _: ReplicaId, _: u32) {}
 

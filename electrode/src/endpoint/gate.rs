@@ -56,7 +56,7 @@ impl Gate<'_> {
         }
         // U9: an opening in the same view makes nothing new of what was heard in it before.
         let same_view = endpoint.epoch != Epoch(0) && (endpoint.view, endpoint.leader_id) == (view, leader);
-        endpoint.hearing.open(same_view, last_op);
+        endpoint.hearing.open(same_view, leader, last_op);
         (endpoint.state, endpoint.view, endpoint.leader_id) = (state, view, leader);
         endpoint.leader.restart(endpoint.next_epoch());
         endpoint.follower.restart(last_op);

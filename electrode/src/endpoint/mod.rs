@@ -95,8 +95,9 @@ pub enum Event<'a> {
         sender: Option<ReplicaId>,
         /// Life of the sender.
         incarnation: u32,
-        /// A member in the life that is expected says this for the first time (U9): it is not an old message that
-        /// somebody sends again, nor one that was overtaken.
+        /// A member says this for the first time (U9): it is not an old message that somebody sends again, nor one
+        /// that was overtaken. In the life that is expected, or in a later one of which nothing else is known: whether
+        /// that one is alive it does not say.
         fresh: bool,
         /// The message.
         payload: &'a [u8],
@@ -160,6 +161,8 @@ pub struct Endpoint {
     /// Events of the last poll.
     last_events: usize,
     last_leader_ns: u64,
+    /// D4: when filters run out that were on this machine's interfaces at the opening, and may be an earlier life's.
+    earlier_filters_end_ns: u64,
     stats: Stats,
 }
 
@@ -213,9 +216,9 @@ impl Endpoint {
         if before != incarnation {
             // It counts from 1 again.
             let leads = peer == self.leader_id;
-            self.hearing.introduce(peer, leads);
+            self.hearing.introduce(peer, incarnation, leads);
             if leads && self.state == GateState::Follow {
-                self.path.forget_count(self.epoch);
+                self.path.restart_count(self.epoch, self.hearing.leader().count);
             }
         }
     }
@@ -308,7 +311,7 @@ impl Endpoint {
     /// lost its log must not ask the others for it before. CLOCK_MONOTONIC nanoseconds. The earlier process
     /// must have ended, which is for the caller to see to.
     pub fn earlier_life_ends_ns(&self) -> u64 {
-        self.path.earlier_life_ends_ns()
+        self.path.earlier_life_ends_ns().max(self.earlier_filters_end_ns)
     }
 
     /// Rounds that wait for their quorum.

@@ -52,6 +52,8 @@ impl Endpoint {
             )));
         }
 
+        // Before there are any of our own.
+        let earlier_filters_end_ns = earlier_filters_end_ns();
         let (path, choice): (Box<dyn FastPath>, Choice) = match config.backend {
             Backend::Udp(send) => udp(&config, send, None)?,
             Backend::Ebpf => ebpf(&config, &interface, &socket, payload_bytes_max)?,
@@ -72,6 +74,7 @@ impl Endpoint {
         let mut endpoint = Self::closed(config, payload_bytes_max, socket, path, choice);
         endpoint.group_socket = group_socket;
         endpoint.wait = Some(wait);
+        endpoint.earlier_filters_end_ns = earlier_filters_end_ns;
         Ok(endpoint)
     }
 
@@ -117,9 +120,33 @@ impl Endpoint {
             hearing: Hearing::default(),
             last_events: 0,
             last_leader_ns: 0,
+            earlier_filters_end_ns: 0,
             stats: Stats::default(),
         }
     }
+}
+
+/// D4: an earlier life may have used clsact, whatever this one does, and its filters may still be there if its guard
+/// was killed with it: until their lease is over, they acknowledge. 0 if there are none.
+#[cfg(feature = "ebpf")]
+fn earlier_filters_end_ns() -> u64 {
+    let there = || -> Result<bool> {
+        let error = |errno| Error::io("netlink socket")(io::Error::from_raw_os_error(errno));
+        let mut tc = crate::net::RawTc::open().map_err(error)?;
+        for interface in Interface::all()? {
+            if tc.has_ours(interface.index).map_err(error)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    // What cannot be seen may be there.
+    if there().unwrap_or(true) { crate::clock::monotonic_ns() + crate::backend::ebpf::LEASE_NS } else { 0 }
+}
+
+#[cfg(not(feature = "ebpf"))]
+fn earlier_filters_end_ns() -> u64 {
+    0
 }
 
 fn udp(

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::follower::Arrival;
 use super::{Endpoint, Event};
-use crate::abi::{Header, Kind, Verdict};
+use crate::abi::{Header, Kind, OP_BITS, Verdict};
 use crate::auth;
 use crate::backend::Logged;
 use crate::error::{Error, Result};
@@ -99,10 +99,19 @@ impl Endpoint {
         }
         if kind == Kind::Message {
             let sender = header.sender().filter(|sender| self.lives_at(*sender, from));
-            let incarnation = header.incarnation.get();
+            let (incarnation, count) = (header.incarnation.get(), header.round_tag.get());
+            if sender.is_some() && count >> OP_BITS != 0 {
+                // Commits are counted along with messages, and in a tagged word (U9).
+                self.stats.malformed += 1;
+                return Ok(());
+            }
             let fresh = sender.is_some_and(|sender| {
-                rules::incarnation_counts(self.incarnations[sender.index()], incarnation)
-                    && self.hearing.is_new_message(sender, header.round_tag.get())
+                let expected = self.incarnations[sender.index()];
+                if rules::incarnation_counts(expected, incarnation) {
+                    self.hearing.is_new_message(sender, count)
+                } else {
+                    incarnation > expected && self.hearing.is_new_of_stranger(sender, incarnation, count)
+                }
             });
             f(Event::Message { from, sender, incarnation, fresh, payload });
             return Ok(());
@@ -143,10 +152,12 @@ impl Endpoint {
         f: &mut dyn FnMut(Event<'_>),
     ) -> std::result::Result<(), Verdict> {
         if let Err(verdict) = rules::admit_view(self.view, header.view()) {
-            // A member's word, from a member's address: otherwise a stranger could keep us asking.
+            // A member's word, from a member's address and the life that it has now: otherwise a stranger, or what was
+            // kept of an earlier founding of the group, could keep us asking.
             if verdict == Verdict::PassViewNew
                 && let Some(sender) = header.sender()
                 && self.lives_at(sender, from)
+                && rules::incarnation_counts(self.incarnations[sender.index()], header.incarnation.get())
             {
                 f(Event::NewerView { view: header.view(), sender });
             }

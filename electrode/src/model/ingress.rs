@@ -4,7 +4,7 @@
 //!
 //! 1. framing: [`frame::parse`] (`PassForeign`, `PassFraming`)
 //! 2. header: [`wire::parse`] (`PassMalformed`)
-//! 3. group and configuration hash (`PassConfig`)
+//! 3. group and configuration hash (`PassConfig`); sent to our hardware address (`PassHardwareAddress`)
 //! 4. a Message is the application's (`PassMessage`); with keys, if it is in a member's name, step 11 comes first
 //! 5. offload of this kind (`PassOffloadOff`)
 //! 6. gate word, loaded before anything else that is shared (F0; `PassFrozen`)
@@ -28,7 +28,7 @@ use crate::auth::{Key, tag};
 use crate::rules::{self, News};
 use crate::types::{OpNumber, ReplicaId, View};
 use crate::wire;
-use crate::words::GateWord;
+use crate::words::{self, GateWord};
 
 /// What a step leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,12 +216,15 @@ impl Run {
         }
     }
 
-    /// Steps 1 to 5 read the packet and constants only.
+    /// Steps 1 to 5 read the packet and what does not change under way.
     fn start(&mut self, kernel: &Kernel) -> Next {
         let params = &kernel.params;
         let datagram = frame::parse(&self.frame, params.own)?;
         let (header, _) = wire::parse(datagram.payload(&self.frame)).map_err(|_| Verdict::PassMalformed)?;
         rules::admit_config(header, params.group, params.config_hash)?;
+        if words::mac_word(self.frame.first_chunk().copied()) != kernel.control.own_mac {
+            return Err(Verdict::PassHardwareAddress);
+        }
         let offloaded = match header.kind() {
             Some(Kind::Prepare | Kind::Commit) => params.offload_fast_ack,
             Some(Kind::PrepareOk) => params.offload_quorum,

@@ -75,6 +75,9 @@ pub struct Control {
     pub lease_ns: u64,
     /// The clock.
     pub virtual_now_ns: u64,
+    /// What a frame for us is addressed to ([`crate::words::mac_word`]). Not the model's to step over: it changes
+    /// with the interface alone.
+    pub own_mac: u64,
     /// Ring when an op >= this is logged; zero: do not.
     pub ring_at_op: u64,
     /// Ring when a commit >= this is seen; zero: do not.

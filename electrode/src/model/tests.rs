@@ -11,7 +11,13 @@ use proptest::prelude::*;
 use std::net::SocketAddr;
 use zerocopy::{FromBytes, IntoBytes};
 
-const MACS: [frame::Mac; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+/// Of leader and follower.
+const MACS: [frame::Mac; 2] = [mac(0), mac(1)];
+
+/// Of a member.
+const fn mac(id: u8) -> frame::Mac {
+    [2, 0, 0, 0, 0, 1 + id]
+}
 pub(super) const LEADER: Origin =
     Origin { group: 7, config_hash: 0xfeed, sender: Some(ReplicaId(0)), incarnation: 20 };
 pub(super) const EPOCH: Epoch = Epoch(5);
@@ -45,6 +51,7 @@ pub(super) fn kernel(me: u8, ipv6: bool) -> Kernel {
     kernel.config = Config { view: 3, leader: 0, members };
     let state = if me == 0 { GateState::Lead } else { GateState::Follow };
     kernel.control.gate = GateWord { state, busy: false, epoch: EPOCH, op: OpNumber(0) }.pack();
+    kernel.control.own_mac = words::mac_word(Some(mac(me)));
     kernel.control.incarnation[..3].copy_from_slice(&[20, 21, 22]);
     kernel
 }
@@ -62,8 +69,9 @@ pub(super) fn prepare(view: u64, first: u64, last: u64) -> Batch {
 /// A frame between two members.
 pub(super) fn frame_between(ipv6: bool, from: u8, to: u8, header: &Header, payload: &[u8]) -> Vec<u8> {
     let (members, datagram) = (members(ipv6), [header.as_bytes(), payload].concat());
+    let macs = [mac(from), mac(to)];
     let [from, to] = [from, to].map(|id| members[usize::from(id)]);
-    frame::build(MACS, from, to, &datagram, Checksum::Full)
+    frame::build(macs, from, to, &datagram, Checksum::Full)
 }
 
 pub(super) fn prepare_frame(batch: &Batch, commit: u64, payload: &[u8]) -> Vec<u8> {

@@ -5,6 +5,8 @@ mod interface;
 mod netlink;
 #[cfg(feature = "ebpf")]
 mod next_hop;
+#[cfg(feature = "ebpf")]
+mod qdisc_lock;
 mod raw_addr;
 #[cfg(feature = "ebpf")]
 mod raw_tc;
@@ -20,6 +22,8 @@ pub use interface::{Interface, XdpMode, XdpProgram};
 pub(crate) use netlink::Netlink;
 #[cfg(feature = "ebpf")]
 pub(crate) use next_hop::{NextHops, Watcher};
+#[cfg(feature = "ebpf")]
+pub(crate) use qdisc_lock::QdiscLock;
 #[cfg(feature = "ebpf")]
 pub(crate) use raw_tc::{FilterAt, RawTc};
 pub use socket::SocketStats;

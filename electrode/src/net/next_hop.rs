@@ -1,7 +1,8 @@
-//! Next hops of the peers, taken from the kernel's route and neighbour tables and kept up to date.
+//! Hardware addresses that the programs need, taken from the kernel's tables and kept up to date.
 //!
-//! The broadcast program addresses copies itself and therefore needs each peer's link-layer address. A thread
-//! listens to the kernel's announcements; the endpoint's own thread never asks.
+//! The broadcast program addresses copies itself and therefore needs each peer's next hop; the ingress programs answer
+//! only what was sent to the interface's own address. A thread listens to the kernel's announcements; the endpoint's
+//! own thread never asks.
 
 use std::io;
 use std::net::IpAddr;
@@ -14,24 +15,19 @@ use netlink_packet_route::RouteNetlinkMessage;
 use super::Netlink;
 use super::tables::{Neighbour, neighbour_of};
 use crate::error::{Error, Result};
+use crate::words::mac_word;
 
 const RTNLGRP_LINK: u32 = 1;
 const RTNLGRP_NEIGH: u32 = 3;
 const RTNLGRP_IPV4_ROUTE: u32 = 7;
 const RTNLGRP_IPV6_ROUTE: u32 = 11;
 
-/// Bit that marks a next-hop word as usable.
-pub(crate) const HOP_VALID: u64 = 1 << 48;
-
-/// Where the words go: the control map in production, a vector in tests.
+/// Where the words ([`mac_word`]) go: the control map.
 pub(crate) trait NextHops: Send + Sync + 'static {
-    /// Stores a peer's word: zero, or [`HOP_VALID`] and the MAC in memory order.
+    /// Stores a peer's word.
     fn set(&self, peer: usize, word: u64);
-}
-
-/// MAC as the low 48 bits of a little-endian word.
-fn hop_word(mac: Option<[u8; 6]>) -> u64 {
-    mac.map_or(0, |m| HOP_VALID | u64::from_le_bytes([m[0], m[1], m[2], m[3], m[4], m[5], 0, 0]))
+    /// Stores the interface's own.
+    fn set_own(&self, word: u64);
 }
 
 /// Follows the tables until it is dropped.
@@ -51,6 +47,16 @@ struct Table {
 
 impl Table {
     fn refresh(&mut self) -> io::Result<()> {
+        // What cannot be had of one kind is no reason to go on with what is old of the other.
+        let own = self.netlink.hardware_address(self.ifindex).map(|mac| self.sink.set_own(mac_word(mac)));
+        let hops = self.refresh_hops();
+        own.and(hops)
+    }
+
+    fn refresh_hops(&mut self) -> io::Result<()> {
+        if self.peers.is_empty() {
+            return Ok(());
+        }
         self.via = self
             .peers
             .iter()
@@ -64,7 +70,7 @@ impl Table {
             let mac = self.via[i].and_then(|via| {
                 neighbours.iter().find(|n| n.ifindex == self.ifindex && n.addr == via).and_then(|n| n.mac)
             });
-            self.sink.set(peer, hop_word(mac));
+            self.sink.set(peer, mac_word(mac));
         }
         Ok(())
     }
@@ -75,18 +81,20 @@ impl Table {
         }
         for (i, &(peer, _)) in self.peers.iter().enumerate() {
             if self.via[i] == Some(n.addr) {
-                self.sink.set(peer, hop_word(n.mac));
+                self.sink.set(peer, mac_word(n.mac));
             }
         }
     }
 }
 
 impl Watcher {
-    /// Fills the words once and goes on from a thread. `peers` are (member index, address).
+    /// Fills the words once and goes on from a thread. `peers` are (member index, address) of those whose next hops
+    /// are asked for.
     pub(crate) fn start(ifindex: u32, peers: Vec<(usize, IpAddr)>, sink: Arc<dyn NextHops>) -> Result<Self> {
         let groups = [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
+        let groups = if peers.is_empty() { &groups[..1] } else { &groups };
         // Subscribe before the first look, so that no change falls between.
-        let events = Netlink::subscribe(&groups).map_err(Error::io("netlink subscription"))?;
+        let events = Netlink::subscribe(groups).map_err(Error::io("netlink subscription"))?;
         let netlink = Netlink::open().map_err(Error::io("netlink socket"))?;
         let mut table = Table { netlink, ifindex, peers, via: Vec::new(), sink };
         table.refresh().map_err(Error::io("reading the neighbour table"))?;
@@ -107,7 +115,11 @@ impl Watcher {
     }
 }
 
+/// Pause before tables that could not be read are read again.
+const RETRY_MS: libc::c_int = 100;
+
 fn follow(mut table: Table, mut events: Netlink, stop: &OwnedFd) {
+    let mut failed = false;
     loop {
         let mut fds = [events.as_raw_fd(), stop.as_raw_fd()].map(|fd| libc::pollfd {
             fd,
@@ -115,25 +127,27 @@ fn follow(mut table: Table, mut events: Netlink, stop: &OwnedFd) {
             revents: 0,
         });
         // SAFETY: two initialised pollfds.
-        let ready = unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) };
+        let ready = unsafe { libc::poll(fds.as_mut_ptr(), 2, if failed { RETRY_MS } else { -1 }) };
         if fds[1].revents != 0 {
             return;
         }
         if ready < 0 {
             continue;
         }
-        let again = match events.changes() {
-            Ok(Some(changes)) => {
-                changes.iter().filter_map(neighbour_of).for_each(|n| table.learn(n));
-                changes.iter().any(|m| {
-                    !matches!(m, RouteNetlinkMessage::NewNeighbour(_) | RouteNetlinkMessage::DelNeighbour(_))
-                })
-            }
-            Ok(None) | Err(_) => true,
-        };
-        // A failed refresh leaves the words as they are; the next announcement tries again.
-        if again && table.refresh().is_err() {
-            std::thread::sleep(std::time::Duration::from_millis(100));
+        let changed = ready > 0
+            && match events.changes() {
+                Ok(Some(changes)) => {
+                    changes.iter().filter_map(neighbour_of).for_each(|n| table.learn(n));
+                    changes.iter().any(|m| {
+                        use RouteNetlinkMessage::{DelNeighbour, NewNeighbour};
+                        !matches!(m, NewNeighbour(_) | DelNeighbour(_))
+                    })
+                }
+                Ok(None) | Err(_) => true,
+            };
+        if changed || failed {
+            // Words that could not be read stay as they are, until it is tried again.
+            failed = table.refresh().is_err();
         }
     }
 }
@@ -146,19 +160,5 @@ impl Drop for Watcher {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mac_keeps_its_memory_order() {
-        let word = hop_word(Some([2, 0, 0, 0, 0, 9]));
-        assert_eq!(word & 0xff, 2);
-        assert_eq!(word >> 40 & 0xff, 9);
-        assert_ne!(word & HOP_VALID, 0);
-        assert_eq!(hop_word(None), 0);
     }
 }

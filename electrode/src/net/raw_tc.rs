@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use super::Direction;
+use super::{Direction, QdiscLock};
 
 /// A BPF filter on an interface's clsact qdisc.
 #[repr(C)]
@@ -135,14 +135,28 @@ impl RawTc {
         }
     }
 
-    /// Removes the filter if it is still there, and still this one; tells whether it was.
-    pub(crate) fn remove_filter(&mut self, filter: &FilterAt) -> Result<bool, i32> {
+    /// Whether the filter is there, and this one.
+    pub(crate) fn has_filter(&mut self, filter: &FilterAt) -> Result<bool, i32> {
         let mut found = false;
         self.filters(filter.ifindex, filter.parent, &mut |handle, priority, program_id| {
             found |= (handle, priority) == (filter.handle, filter.priority)
                 && program_id == Some(filter.program_id);
         })?;
-        if !found {
+        Ok(found)
+    }
+
+    /// Whether the interface has any filter of ours.
+    pub(crate) fn has_ours(&mut self, ifindex: u32) -> Result<bool, i32> {
+        let mut found = false;
+        for direction in [Direction::Ingress, Direction::Egress] {
+            self.filters(ifindex, parent(direction), &mut |_, _, program_id| found |= program_id.is_some())?;
+        }
+        Ok(found)
+    }
+
+    /// Removes the filter if it is still there, and still this one; tells whether it was.
+    pub(crate) fn remove_filter(&mut self, filter: &FilterAt) -> Result<bool, i32> {
+        if !self.has_filter(filter)? {
             return Ok(false);
         }
         let info = filter.priority << 16 | u32::from((libc::ETH_P_ALL as u16).to_be());
@@ -156,8 +170,10 @@ impl RawTc {
         }
     }
 
-    /// Removes the interface's clsact qdisc if no filter is left on it, anybody's; tells whether it did.
+    /// Removes the interface's clsact qdisc if no filter is left on it, anybody's; tells whether it did. Nobody of ours
+    /// puts one on it meanwhile, if the thread is in the interface's namespace.
     pub(crate) fn remove_qdisc_if_empty(&mut self, ifindex: u32) -> Result<bool, i32> {
+        let _alone = QdiscLock::take(ifindex);
         let mut empty = true;
         for direction in [Direction::Ingress, Direction::Egress] {
             self.filters(ifindex, parent(direction), &mut |_, _, _| empty = false)?;
@@ -292,6 +308,27 @@ mod tests {
         let lo = FilterAt::new(1, Direction::Ingress, 1, 49152, 7);
         assert_eq!(tc.remove_filter(&lo), Ok(false));
         assert_eq!(tc.remove_filter(&FilterAt { ifindex: u32::MAX >> 1, ..lo }), Ok(false));
+    }
+
+    /// A filter as the kernel shows it, with options: TCA_BPF_NAME, TCA_BPF_ID.
+    fn shown(name: &[u8], id: u32) -> Vec<u8> {
+        let attribute = |kind: u16, content: &[u8]| {
+            let mut bytes = (4 + content.len() as u16).to_ne_bytes().to_vec();
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend(content);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        let options = [attribute(TCA_BPF_NAME, name), attribute(TCA_BPF_ID, &id.to_ne_bytes())].concat();
+        [vec![0; TCMSG_BYTES], attribute(TCA_KIND, b"bpf\0"), attribute(TCA_OPTIONS, &options)].concat()
+    }
+
+    /// Whoever is asked to remove somebody else's does not even see it.
+    #[test]
+    fn only_filters_with_our_names_are_ours() {
+        assert_eq!(program_id(&shown(b"elec_rx_tc:[7]\0", 7)), Some(7));
+        assert_eq!(program_id(&shown(b"cil_from_netdev:[7]\0", 7)), None);
+        assert_eq!(program_id(&shown(b"\0", 7)), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 
 use netlink_packet_core::NLM_F_DUMP;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
@@ -66,6 +67,25 @@ impl Netlink {
             }
         }
         Ok(Route { local, ifindex, next_hop })
+    }
+
+    /// Hardware address of an interface; `None` if it has none of Ethernet's kind, or is gone. Nothing is asked of
+    /// other interfaces, so none of them can be in the way.
+    pub(crate) fn hardware_address(&mut self, ifindex: u32) -> io::Result<Option<[u8; 6]>> {
+        let mut question = LinkMessage::default();
+        question.header.index = ifindex;
+        let answers = match self.request(RouteNetlinkMessage::GetLink(question), 0) {
+            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+            answers => answers?,
+        };
+        let attributes = answers.into_iter().find_map(|message| match message {
+            RouteNetlinkMessage::NewLink(link) => Some(link.attributes),
+            _ => None,
+        });
+        Ok(attributes.unwrap_or_default().iter().find_map(|attribute| match attribute {
+            LinkAttribute::Address(bytes) => bytes.as_slice().try_into().ok(),
+            _ => None,
+        }))
     }
 
     /// The whole neighbour table.

@@ -9,5 +9,6 @@ mod flood;
 mod follower;
 mod half;
 mod leader;
+mod mapped;
 mod rotation;
 mod target;

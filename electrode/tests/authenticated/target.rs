@@ -95,8 +95,9 @@ impl<'f> Target<'f> {
             return stats.malformed + stats.refused.iter().map(|(_, n)| n).sum::<u64>();
         }
         let others = [Verdict::PassForeign, Verdict::Rang];
-        let relevant =
-            |(verdict, _): &&(Verdict, u64)| !others.contains(verdict) && *verdict < Verdict::Carrier;
+        let relevant = |(verdict, _): &&(Verdict, u64)| {
+            !others.contains(verdict) && !(Verdict::Carrier..=Verdict::Rang).contains(verdict)
+        };
         stats.kernel.iter().filter(relevant).map(|(_, n)| n).sum()
     }
 

@@ -92,6 +92,10 @@ impl Actor {
 
     /// The datagram of a Prepare.
     pub fn datagram(&self, p: &Prepare) -> Vec<u8> {
+        self.sealed([self.header(p).as_bytes(), &p.payload].concat())
+    }
+
+    fn header(&self, p: &Prepare) -> Header {
         let batch = Batch {
             view: View(p.view),
             first: OpNumber(p.first),
@@ -100,8 +104,7 @@ impl Actor {
             leader_epoch: Epoch(p.leader_epoch),
         };
         let bytes = p.payload.len() as u16;
-        let header = self.origin.prepare(&batch, OpNumber(p.commit), p.targets, bytes);
-        self.sealed([header.as_bytes(), &p.payload].concat())
+        self.origin.prepare(&batch, OpNumber(p.commit), p.targets, bytes)
     }
 
     /// In a group with keys.
@@ -127,12 +130,11 @@ impl Actor {
         ops.into_iter().for_each(|op| self.prepare(to, &Prepare::op(op)));
     }
 
-    /// The datagram that acknowledges `last` to the leader whose Prepare would have been `p`.
+    /// The datagram that acknowledges `last` to member 0, whose Prepare would have been `p`.
     pub fn ack_datagram(&self, p: &Prepare, last: u64) -> Vec<u8> {
-        let datagram = self.datagram(p);
-        let (header, _) = wire::parse(&datagram).unwrap();
+        let prepare = Header { sender: 0, ..self.header(p) };
         let me = self.origin.sender.unwrap();
-        let ack = wire::prepare_ok(header, me, self.origin.incarnation, OpNumber(last));
+        let ack = wire::prepare_ok(&prepare, me, self.origin.incarnation, OpNumber(last));
         self.sealed(ack.as_bytes().to_vec())
     }
 
@@ -160,8 +162,14 @@ impl Actor {
         let since = Instant::now();
         while let Some(left) = timeout.checked_sub(since.elapsed()) {
             let (datagram, _) = receive(&self.socket, left)?;
-            let (header, _) = wire::parse(&datagram).expect("only datagrams of ours come here");
+            let (header, payload) = wire::parse(&datagram).expect("only datagrams of ours come here");
             if header.kind() == Some(Kind::PrepareOk) {
+                // As the member whom this plays would: an ack is for the leader, and for nobody else.
+                let me = self.origin.sender.unwrap();
+                assert_eq!(header.targets.get(), ReplicaSet::EMPTY.with(me).mask(), "{header:?}");
+                if let Some(keys) = &self.keys {
+                    assert_eq!(keys.admit(me, header, payload), Ok(()), "{header:?}");
+                }
                 return Some(*header);
             }
         }

@@ -115,3 +115,19 @@ impl Seen {
         }
     }
 }
+
+/// Polls all members until `done` of what the leader, the first, has seen. A follower that does not look for half a second
+/// has no lease where filters are used (F2), and opening many endpoints takes longer than that on a slow machine.
+pub fn all_until(endpoints: &mut [Endpoint], seen: &mut [Seen], what: &str, done: impl Fn(&Seen) -> bool) {
+    let since = Instant::now();
+    loop {
+        for (endpoint, seen) in endpoints.iter_mut().zip(seen.iter_mut()) {
+            seen.poll(endpoint);
+        }
+        if done(&seen[0]) {
+            return;
+        }
+        assert!(since.elapsed() < DEADLINE, "{what}: not after {DEADLINE:?}; seen {:?}", seen[0]);
+        endpoints[0].wait(Duration::from_millis(2), electrode::endpoint::Patience::Eager).unwrap();
+    }
+}

@@ -45,3 +45,12 @@ pub fn pass_stubs(fabric: &Fabric) -> Vec<electrode::PassStub> {
         |i| electrode::attach_pass_stub(&fabric.port_name(i)).unwrap_or_else(|e| panic!("port {i}: {e}"));
     fabric.switch().run(|| (0..fabric.hosts().len()).map(attach).collect()).unwrap()
 }
+
+pub fn pin_to_cpu(cpu: usize) {
+    // SAFETY: all-zero is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: plain arithmetic on a set of our own; CPUs beyond it are ignored.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: a set of the size that is stated. Fails where there is only one CPU: then there is no pinning.
+    unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+}

@@ -30,8 +30,10 @@ impl Memory {
             }
         }
         assert_eq!(maps.len(), MAPS.len(), "no endpoint: {attached:?}");
-        // Neighbours come and go as they like.
-        maps.get_mut("elec_control").expect("it is among them")[offset_of!(elec_control, next_hop)..].fill(0);
+        let control = maps.get_mut("elec_control").expect("it is among them");
+        // Neighbours come and go as they like, and with a filter the endpoint renews its lease.
+        control[offset_of!(elec_control, next_hop)..].fill(0);
+        control[offset_of!(elec_control, lease_ns)..][..size_of::<u64>()].fill(0);
         Self(maps)
     }
 

@@ -26,6 +26,8 @@ pub mod stress;
 pub mod traces;
 #[cfg(all(feature = "fabric", feature = "ebpf"))]
 pub mod victim;
+#[cfg(all(feature = "fabric", feature = "ebpf"))]
+pub mod zerocopy;
 
 use std::io::Write;
 use std::sync::OnceLock;

@@ -25,6 +25,18 @@ pub enum Attachment {
 pub const ATTACHMENTS: [Attachment; 4] =
     [Attachment::Tcx, Attachment::Clsact, Attachment::Xdp, Attachment::XdpGeneric];
 
+/// Those that this kernel has.
+pub fn attachments() -> Vec<Attachment> {
+    ATTACHMENTS.into_iter().filter(|a| super::tcx() || *a != Attachment::Tcx).collect()
+}
+
+impl Attachment {
+    /// Whether it takes filters on a clsact qdisc, and so a guard: what leaves meets one wherever there is no tcx.
+    pub fn has_guard(self) -> bool {
+        self == Self::Clsact || !super::tcx()
+    }
+}
+
 /// Member `me`, all offloads on.
 pub fn config(members: Vec<SocketAddr>, me: usize, attachment: Attachment) -> EndpointConfig {
     let mut config = EndpointConfig::new(members, ReplicaId(me as u8));
@@ -94,9 +106,11 @@ impl Victim {
         self.0.id()
     }
 
-    /// Kills its guards first, so that nobody removes what it leaves.
+    /// Kills its guards first, so that nobody removes what it leaves. It must have one: only with filters it does.
     pub fn kill_guards(&self) {
-        for guard in guards_of(self.pid()) {
+        let guards = guards_of(self.pid());
+        assert!(!guards.is_empty(), "there is no guard that could be killed");
+        for guard in guards {
             // SAFETY: numbers; a child of a process that we started and that has not waited for it.
             assert_eq!(unsafe { libc::kill(guard as i32, libc::SIGKILL) }, 0);
             // It is a zombie from when on it does nothing more.

@@ -96,7 +96,8 @@ fn seeds() -> Vec<Vec<u8>> {
         Part { client: 4, request: 1, attempt: 2, total_bytes: 10, offset: 7, asks: true, bytes: b"abc" };
     add(&|out| part.encode(out));
     add(&|out| Have { client: 4, request: 1, have: 3 }.encode(out));
-    add(&|out| encode_status_request(9, out));
+    add(&|out| encode_status_request(9, 0, out));
+    add(&|out| encode_status_request(9, 40, out));
     add(&|out| encode_status_reply(9, b"{}", out));
     seeds
 }
@@ -126,7 +127,10 @@ fn run(input: &[u8]) {
             assert!(part.offset as usize + part.bytes.len() <= part.total_bytes as usize);
         }
         Packet::Have(have) => have.encode(&mut written),
-        Packet::StatusRequest { nonce } => encode_status_request(nonce, &mut written),
+        Packet::StatusRequest { nonce, bytes } => {
+            assert_eq!(bytes, input.len(), "a reply may not be longer");
+            encode_status_request(nonce, bytes, &mut written);
+        }
         Packet::StatusReply { nonce, json } => encode_status_reply(nonce, json, &mut written),
         Packet::Peer(body) => written = [&[message::TAG_PEER], body].concat(),
     }

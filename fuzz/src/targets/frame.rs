@@ -75,6 +75,7 @@ fn kernel(flags: u8) -> Kernel {
     kernel.control.gate = GateWord { state, busy: false, epoch: EPOCH, op }.pack();
     kernel.control.durable = words::tagged(EPOCH, OpNumber(8));
     kernel.control.released = 6;
+    kernel.control.own_mac = words::mac_word(Some(MACS[1]));
     (0..3).for_each(|member| kernel.control.incarnation[member] = 20 + member as u64);
     let vote = words::vote_word(EPOCH, OpNumber(12));
     *kernel.round_mut(OpNumber(12)) =

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -26,7 +27,8 @@ impl ReplicaProcess {
     /// thread or from one that lives as long. It gets a process group of its own: Ctrl-C on the terminal
     /// reaches the parent alone, which then ends its children in order.
     pub fn spawn(mut command: Command, log: &Path) -> io::Result<Self> {
-        let output = File::options().create(true).append(true).open(log)?;
+        // Where others may write, a link that they put there is not followed.
+        let output = File::options().create(true).append(true).custom_flags(libc::O_NOFOLLOW).open(log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
         let parent = std::process::id();
         let tie = move || die_with_parent(parent);

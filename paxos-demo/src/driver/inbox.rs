@@ -23,11 +23,20 @@ pub trait Observer: Send {
     fn action(&mut self, action: &Action);
 }
 
+/// A status request.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Asked {
+    pub by: SocketAddr,
+    pub nonce: u64,
+    /// Longest reply: whoever asks in somebody else's name has others send no more than it sends itself.
+    pub bytes_max: usize,
+}
+
 /// Where the endpoint's events go.
 #[derive(Default)]
 pub(super) struct Inbox {
-    /// Status requests to answer: asker and nonce.
-    pub asked: VecDeque<(SocketAddr, u64)>,
+    /// Status requests to answer.
+    pub asked: VecDeque<Asked>,
     warned_at: u64,
     pub observer: Option<Box<dyn Observer>>,
 }
@@ -66,8 +75,8 @@ impl Inbox {
                         }
                     }
                 }
-                Ok(Packet::StatusRequest { nonce }) if self.asked.len() < STATUS_MAX => {
-                    self.asked.push_back((from, nonce));
+                Ok(Packet::StatusRequest { nonce, bytes }) if self.asked.len() < STATUS_MAX => {
+                    self.asked.push_back(Asked { by: from, nonce, bytes_max: bytes });
                 }
                 Ok(Packet::StatusRequest { .. }) => {}
                 // Replies are for clients; what is malformed was counted by nobody's wish.

@@ -1,4 +1,8 @@
 //! The text of a key file: parsing with line numbers, validation, writing. No message repeats a secret.
+//!
+//! What holds a secret is wiped when it goes. Two things are not ours to wipe: a secret written with escapes, which
+//! the TOML parser unescapes into memory of its own (`paxos-demo key` writes none), and the copy of the text that it
+//! makes for an error.
 
 use std::fmt::Write as _;
 use std::ops::Range;

@@ -156,3 +156,22 @@ fn a_link_stays_a_link() {
     assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(KeyFile::load(&path).unwrap().ids().accepts, [1, 2]);
 }
+
+#[test]
+fn a_file_is_read_as_far_as_it_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    // As long as it may be: comments count.
+    let longest = format!("{}#{}", two(), "x".repeat(FILE_BYTES_MAX as usize - two().len() - 1));
+    assert_eq!(KeyFile::load(&write(dir.path(), &longest, 0o600)).unwrap().ids().accepts, [1, 2]);
+    let error = KeyFile::load(&write(dir.path(), &format!("{longest}x"), 0o600)).unwrap_err();
+    assert!(matches!(error, KeyFileError::NotAFile { .. }), "{error}");
+    let path = write(dir.path(), "", 0o600);
+    assert!(matches!(KeyFile::load(&path), Err(KeyFileError::Line { .. })));
+    std::fs::write(&path, b"send = 1\n\xff\xff\n").unwrap();
+    let error = KeyFile::load(&path).unwrap_err();
+    assert!(matches!(error, KeyFileError::Line { line: 2, .. }), "{error}");
+    // Somebody writes it while it is read.
+    let file = open(&path).unwrap().0;
+    assert_eq!(read(file.try_clone().unwrap()).unwrap().len(), 12);
+    assert!(file.metadata().unwrap().len() == 12 && read(file).is_err(), "nothing is left of it");
+}

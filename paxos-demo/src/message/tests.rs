@@ -67,9 +67,12 @@ fn a_command_too_long_for_its_length_field_is_refused() {
 #[test]
 fn status_datagrams_round_trip() {
     let mut bytes = Vec::new();
-    encode_status_request(5, &mut bytes);
-    assert_eq!(Packet::parse(&bytes), Ok(Packet::StatusRequest { nonce: 5 }));
-    bytes.push(0);
+    encode_status_request(5, 0, &mut bytes);
+    assert_eq!(Packet::parse(&bytes), Ok(Packet::StatusRequest { nonce: 5, bytes: 16 }));
+    bytes.clear();
+    encode_status_request(5, 1000, &mut bytes);
+    assert_eq!(Packet::parse(&bytes), Ok(Packet::StatusRequest { nonce: 5, bytes: 1000 }));
+    bytes.push(1);
     assert!(Packet::parse(&bytes).is_err());
 
     let mut bytes = Vec::new();

@@ -1,11 +1,22 @@
 //! How a group forms, and who may join it.
 //!
 //! Every replica says Hello to every other until it is welcomed. The leader of view 0 opens its gate once a
-//! quorum has welcomed this life of it; a follower opens as soon as it knows the leader's incarnation. Members that come later
-//! are added as they come.
+//! quorum has welcomed this life of it, a follower once its leader has. Members that come later are added as they
+//! come.
+//!
+//! ```text
+//!  one that comes ── Hello ──────────────────> the others: a life that is news
+//!       <── Welcome (of this Hello), Hello ───
+//!  knows them ── Welcome (of their Hello) ───> know it
+//! ```
+//!
+//! Nobody is believed to live because of a Hello: it says nothing about when it was said, and whoever kept it can
+//! say it again for ever, with keys too. A Welcome names the life of ours that it answers, so whoever sent it has
+//! lived after this life began. So a Hello is answered and, if its life is news, returned; only the Welcome to our own
+//! makes a life known, and its memory noted (D6).
 //!
 //! A member that comes back says so: its incarnation is higher, and its memory begins where it did when it was
-//! met. From then on only the new life counts (L2, F4, D4), and if it led the view, the view is over (L11). If
+//! met. Once it has answered only the new life counts (L2, F4, D4), and if it led the view, the view is over (L11). If
 //! it is another memory, what was promised before is lost: it is turned away, in this life and in all that
 //! follow (D6). That the two differ counts, not their order: incarnations come from clocks, which are put back.
 
@@ -16,12 +27,12 @@ use electrode::types::{ReplicaId, ReplicaSet};
 
 #[derive(Debug)]
 pub(super) struct Formation {
-    /// Incarnation of each member, 0 while unknown. The own one is known.
+    /// The life in which each member has welcomed this one, 0 before it has. The own one is known.
     incarnations: Vec<u32>,
+    /// The latest life in which each member has said Hello: word of a life, no proof that it lasts.
+    heard_of: Vec<u32>,
     /// Incarnation in which the memory of each member begins that this or an earlier life met; 0: never met.
     met: Vec<u32>,
-    /// Members that have welcomed this incarnation.
-    welcomed_by: ReplicaSet,
     /// Members that have turned this replica away, and members that were warned about: once is enough.
     refused_by: ReplicaSet,
     warned_about: ReplicaSet,
@@ -39,8 +50,8 @@ impl Formation {
         met.resize(config.members, 0);
         Self {
             incarnations,
+            heard_of: vec![0; config.members],
             met,
-            welcomed_by: ReplicaSet::EMPTY.with(config.me),
             refused_by: ReplicaSet::EMPTY,
             warned_about: ReplicaSet::EMPTY,
             hello_at: now,
@@ -51,6 +62,26 @@ impl Formation {
 
     pub(super) fn incarnation(&self, id: ReplicaId) -> Option<u32> {
         self.incarnations.get(id.index()).copied().filter(|incarnation| *incarnation != 0)
+    }
+
+    /// Members that have welcomed this life, itself among them.
+    fn welcomed_by(&self) -> usize {
+        self.incarnations.iter().filter(|incarnation| **incarnation != 0).count()
+    }
+
+    /// Members whose Welcome is waited for: unknown ones, and those of whom a later life was heard.
+    fn strangers(&self) -> impl Iterator<Item = ReplicaId> + use<> {
+        let waits = |(known, heard_of): (&u32, &u32)| *known == 0 || known < heard_of;
+        let strangers: Vec<bool> = self.incarnations.iter().zip(&self.heard_of).map(waits).collect();
+        (0..).map(ReplicaId).zip(strangers).filter_map(|(id, waits)| waits.then_some(id))
+    }
+
+    /// Notes word of a life; whether it is news.
+    fn hear_of(&mut self, peer: ReplicaId, incarnation: u32) -> bool {
+        let heard_of = &mut self.heard_of[peer.index()];
+        let news = incarnation > *heard_of;
+        *heard_of = incarnation.max(*heard_of);
+        news
     }
 
     pub(super) fn deadline(&self) -> u64 {
@@ -73,26 +104,56 @@ impl Formation {
 impl Replica {
     pub(super) fn formation_tick(&mut self) {
         if self.now >= self.formation.hello_at {
-            let strangers = ReplicaSet::all(self.config.members).difference(self.formation.welcomed_by);
-            for to in strangers.iter() {
-                let (config_hash, born) = (self.config.config_hash, self.config.born);
-                self.outbox.send(to, PeerMessage::Hello { config_hash, born });
+            self.formation.hello_at = NEVER;
+            for to in self.formation.strangers() {
+                self.say_hello(to);
+                self.formation.hello_at = self.now + self.formation.hello_interval_ns;
             }
             let interval = self.formation.hello_interval_ns;
-            self.formation.hello_at = if strangers.is_empty() { NEVER } else { self.now + interval };
             self.formation.hello_interval_ns = (interval * 2).min(self.config.hello_max_ns);
         }
         self.open_when_formed();
     }
 
+    fn say_hello(&mut self, to: ReplicaId) {
+        let (config_hash, born) = (self.config.config_hash, self.config.born);
+        self.outbox.send(to, PeerMessage::Hello { config_hash, born });
+    }
+
+    /// Answered in any case, for who asks may be alive; but nothing is made of it, for it may be old.
     pub(super) fn on_hello(&mut self, from: ReplicaId, incarnation: u32, config_hash: u64, born: u32) {
-        if self.meet(from, incarnation, config_hash, born) {
-            let (config_hash, born) = (self.config.config_hash, self.config.born);
-            self.outbox.send(from, PeerMessage::Welcome { config_hash, incarnation, born });
+        if !self.is_acceptable(from, incarnation, config_hash, born) {
+            return;
+        }
+        if self.planted(Plant::K2) && self.formation.incarnation(from) != Some(incarnation) {
+            self.meet(from, incarnation, born);
             self.open_when_formed();
+        }
+        let (config_hash, mine) = (self.config.config_hash, self.config.born);
+        self.outbox.send(from, PeerMessage::Welcome { config_hash, incarnation, born: mine });
+        // Once a life, for somebody may say it again and again: later ones are in the hands of the timer.
+        if !self.formation.hear_of(from, incarnation) {
+            return;
+        }
+        if self.formation.incarnation(from) != Some(incarnation) {
+            self.say_hello(from);
+            self.formation.hello_interval_ns = self.config.hello_ns;
+            self.formation.hello_at = self.formation.hello_at.min(self.now + self.config.hello_ns);
+        }
+        self.repeat_to(from);
+    }
+
+    /// What this replica said to everybody before a member knew it, it heard nothing of: once more, now that it has
+    /// the Welcome, instead of when the time for it comes.
+    fn repeat_to(&mut self, to: ReplicaId) {
+        match self.role {
+            Role::ViewChange(_) => self.tell_view_change_to(to),
+            Role::Recovering(_) => self.ask_recovery_of(to),
+            _ => {}
         }
     }
 
+    /// A Welcome to this life: its sender has lived since this life began. Meets it in the life that it has now.
     pub(super) fn on_welcome(
         &mut self,
         from: ReplicaId,
@@ -103,9 +164,11 @@ impl Replica {
     ) {
         if mine != self.config.incarnation {
             self.counters.ignored += 1;
-        } else if self.meet(from, incarnation, config_hash, born) {
-            self.formation.welcomed_by = self.formation.welcomed_by.with(from);
-            if self.formation.welcomed_by.len() == self.config.members {
+        } else if self.is_acceptable(from, incarnation, config_hash, born) {
+            if self.formation.incarnation(from) != Some(incarnation) {
+                self.meet(from, incarnation, born);
+            }
+            if self.formation.strangers().next().is_none() {
                 self.formation.hello_at = NEVER;
             }
             self.open_when_formed();
@@ -142,8 +205,9 @@ impl Replica {
         }
     }
 
-    /// Whether a member may be dealt with in the incarnation that it has now; if not, it is told why.
-    fn meet(&mut self, peer: ReplicaId, incarnation: u32, config_hash: u64, born: u32) -> bool {
+    /// Whether a member may be dealt with in this life of it; if not, it is told why. A life that is over, whose Hello
+    /// somebody kept, does not hear it, and for the present one the refusal is not meant.
+    fn is_acceptable(&mut self, peer: ReplicaId, incarnation: u32, config_hash: u64, born: u32) -> bool {
         let (ours, theirs) = (self.config.config_hash, config_hash);
         if theirs != ours {
             if self.formation.warn_once(peer) {
@@ -156,43 +220,40 @@ impl Replica {
         let met = self.formation.met[peer.index()];
         let before = self.formation.incarnation(peer);
         let known = before.unwrap_or(met);
-        match before {
-            Some(before) if before == incarnation => true,
-            // D6: with its memory went what it promised, to this replica or to another.
-            _ if incarnation < known || met != 0 && born != met && !self.planted(Plant::A17) => {
-                if incarnation > known && self.formation.warn_once(peer) {
-                    let now = incarnation;
-                    self.outbox.push(Action::Warn(Warning::PeerRestarted { peer, known, now }));
-                }
-                let reason = Refusal::Restarted { known };
-                self.outbox.send(peer, PeerMessage::Refused { incarnation, reason });
-                false
+        if before == Some(incarnation) {
+            return true;
+        }
+        // D6: with its memory went what it promised, to this replica or to another.
+        let is_lost = met != 0 && born != met && !self.planted(Plant::A17);
+        if incarnation < known || is_lost {
+            if incarnation > known && self.formation.warn_once(peer) {
+                let now = incarnation;
+                self.outbox.push(Action::Warn(Warning::PeerRestarted { peer, known, now }));
             }
-            _ => {
-                self.formation.incarnations[peer.index()] = incarnation;
-                if met == 0 {
-                    self.formation.met[peer.index()] = born;
-                    self.outbox.push(Action::SaveMember { peer, born });
-                }
-                // Its earlier life may have welcomed this replica; this one has not.
-                self.formation.welcomed_by = self.formation.welcomed_by.without(peer);
-                self.formation.hello_at = self.formation.hello_at.min(self.now + self.config.hello_ns);
-                self.outbox.push(Action::ExpectIncarnation { peer, incarnation });
-                if let Role::Leader(leader) = &mut self.role {
-                    leader.resender.introduce(self.now, peer, self.log.last_op());
-                }
-                let resumes = self.planted(Plant::P11) || self.planted(Plant::A17);
-                if before.is_some()
-                    && !resumes
-                    && peer == self.leader()
-                    && matches!(self.role, Role::Follower(_))
-                {
-                    // L11: whoever led this view in an earlier life will not go on with it.
-                    let view = self.view.next();
-                    self.freeze_for(Intent::ChangeView { view, suspicion: false });
-                }
-                true
-            }
+            let reason = Refusal::Restarted { known };
+            self.outbox.send(peer, PeerMessage::Refused { incarnation, reason });
+            return false;
+        }
+        true
+    }
+
+    /// From now on this life of a member counts, and no other.
+    fn meet(&mut self, peer: ReplicaId, incarnation: u32, born: u32) {
+        let before = self.formation.incarnation(peer);
+        self.formation.incarnations[peer.index()] = incarnation;
+        if self.formation.met[peer.index()] == 0 {
+            self.formation.met[peer.index()] = born;
+            self.outbox.push(Action::SaveMember { peer, born });
+        }
+        self.outbox.push(Action::ExpectIncarnation { peer, incarnation });
+        if let Role::Leader(leader) = &mut self.role {
+            leader.resender.introduce(self.now, peer, self.log.last_op());
+        }
+        let resumes = self.planted(Plant::P11) || self.planted(Plant::A17);
+        if before.is_some() && !resumes && peer == self.leader() && matches!(self.role, Role::Follower(_)) {
+            // L11: whoever led this view in an earlier life will not go on with it.
+            let view = self.view.next();
+            self.freeze_for(Intent::ChangeView { view, suspicion: false });
         }
     }
 
@@ -201,9 +262,7 @@ impl Replica {
             self.formation.open_at = NEVER;
             return;
         }
-        // A Welcome echoes this life; a Hello may have been meant for an earlier one, whose acks its sender
-        // still remembers.
-        let (leader, welcomed) = (self.leader(), self.formation.welcomed_by.len());
+        let (leader, welcomed) = (self.leader(), self.formation.welcomed_by());
         if leader != self.config.me {
             if self.formation.incarnation(leader).is_some() {
                 self.open_gate(GateRole::Follow);

@@ -181,6 +181,15 @@ impl Replica {
         self.hear_commit(start.commit);
     }
 
+    /// Asks one who could not know this life before. D4: not before the earlier life's programs are gone.
+    pub(super) fn ask_recovery_of(&mut self, to: ReplicaId) {
+        let Role::Recovering(recovery) = &self.role else { return };
+        if recovery.goal.is_none() && self.now >= self.config.recover_at_ns {
+            let (nonce, view) = (recovery.nonce, self.view);
+            self.outbox.send(to, PeerMessage::Recovery { nonce, view });
+        }
+    }
+
     pub(super) fn recovery_tick(&mut self) {
         let view = self.view;
         let (members, quorum) = (self.config.members, self.config.quorum());

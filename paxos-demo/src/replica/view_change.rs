@@ -90,6 +90,15 @@ impl Replica {
         self.tell_vote(leader);
     }
 
+    /// To one who could not know this life before.
+    pub(super) fn tell_view_change_to(&mut self, to: ReplicaId) {
+        let view = self.view;
+        self.outbox.send(to, PeerMessage::StartViewChange { view });
+        if to == self.leader() {
+            self.tell_vote(to);
+        }
+    }
+
     fn tell_vote(&mut self, leader: ReplicaId) {
         let Role::ViewChange(change) = &self.role else { return };
         if change.voted && leader != self.config.me {

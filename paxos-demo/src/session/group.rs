@@ -157,9 +157,10 @@ impl Group {
         ClientRequest::set_attempt(&mut datagram[HEADER_BYTES..], attempt);
     }
 
-    /// Writes a status request's datagram into `out`.
+    /// Writes a status request's datagram into `out`: as long as a datagram may be, for so may the reply.
     pub fn encode_status_request(&self, nonce: u64, out: &mut Vec<u8>) {
-        self.encode(out, |out| message::encode_status_request(nonce, out));
+        let bytes = self.payload_bytes_max;
+        self.encode(out, |out| message::encode_status_request(nonce, bytes, out));
     }
 
     /// The application's part of a datagram of this group; `None` for anything else.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::ClusterConfig;
+use crate::message::{ClientReply, ReplyStatus};
 use crate::message::{Have, Part};
 use electrode::abi::HEADER_BYTES;
 use electrode::types::{ReplicaId, View};

@@ -5,6 +5,8 @@ use electrode::config::EndpointConfig;
 use electrode::simulation::FastPath;
 
 use super::check::Violation;
+#[cfg(feature = "ebpf")]
+use super::wire::MAC;
 
 #[cfg(not(feature = "ebpf"))]
 pub(super) use self::none::{Object, TestRunError};
@@ -18,7 +20,7 @@ pub(super) fn load(seed: u64, config: &EndpointConfig, now: u64) -> Result<(Obje
     use electrode::simulation::TestHook;
     let mut rng = fastrand::Rng::with_seed(seed.rotate_left(17) ^ u64::from(config.me.0));
     let hook = if rng.bool() { TestHook::Tc } else { TestHook::Xdp };
-    Object::load(config, hook, now)
+    Object::load(config, hook, MAC, now)
 }
 
 #[cfg(not(feature = "ebpf"))]

@@ -76,9 +76,10 @@ pub fn simulate(args: &SimulateArgs) -> Result<u8, SimulateError> {
         summary.answers,
         summary.virtual_ns as f64 / 1e9
     );
-    let Coverage { lives, views, installs, snapshots } = summary.coverage;
+    let Coverage { lives, views, installs, snapshots, played_back } = summary.coverage;
     println!(
-        "{lives} lives, {views} views began, {installs} logs installed, {snapshots} of them from a snapshot"
+        "{lives} lives, {views} views began, {installs} logs installed, {snapshots} of them from a snapshot, \
+         {played_back} frames of earlier lives played back"
     );
     match summary.violation {
         None if args.trace && args.seeds == 1 => {

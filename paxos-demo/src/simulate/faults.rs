@@ -1,4 +1,5 @@
-//! Faults that come by the clock: links that break, processes that are stopped, machines that die, some of them for good.
+//! Faults that come by the clock: links that break, processes that are stopped, machines that die, some of them for
+//! good, and somebody who plays back what was said before.
 
 use super::machine::{Fate, Machine, Process};
 use super::weather::{MS, US};
@@ -29,6 +30,7 @@ impl World {
             Fault::PowerLoss => self.weather.power_loss_every_ns,
             Fault::Stop => self.weather.stop_every_ns,
             Fault::Gone => self.weather.gone_every_ns,
+            Fault::Playback => self.weather.playback_every_ns,
         };
         if every > 0 {
             let at = self.after(every);
@@ -37,7 +39,8 @@ impl World {
     }
 
     pub(super) fn fault(&mut self, fault: Fault) {
-        if self.calm {
+        // Whoever plays back does not stop when nothing else goes wrong: C10 must hold all the same.
+        if self.calm && fault != Fault::Playback {
             return;
         }
         self.plan_fault(fault);
@@ -69,6 +72,7 @@ impl World {
                     self.lost_power(node);
                 }
             }
+            Fault::Playback => self.play_back(node),
             Fault::Gone => {
                 if self.may_lose(node) && self.may_do_without(node) {
                     self.goes_for_good(node);

@@ -231,9 +231,9 @@ impl FastPath for SimKernel {
         Heard { op: words::op_in_epoch(op, epoch), count: words::op_in_epoch(count, epoch).0 }
     }
 
-    fn forget_count(&mut self, epoch: Epoch) {
-        self.at("forgetting a count", |kernel| {
-            kernel.control.heard_count = words::tagged(epoch, OpNumber(0));
+    fn restart_count(&mut self, epoch: Epoch, count: u64) {
+        self.at("restarting a count", |kernel| {
+            kernel.control.heard_count = words::tagged(epoch, OpNumber(count));
         });
     }
 

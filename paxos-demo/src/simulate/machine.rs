@@ -8,10 +8,12 @@ use electrode::config::Offloads;
 use electrode::model::params::{BUSY_TRIES, SWAP_TRIES};
 use electrode::model::{Kernel, Params, Plants as KernelPlants, Run};
 use electrode::types::{OpNumber, ReplicaId, View};
+use electrode::words::mac_word;
 
 use super::bytecode::Object;
 use super::disk::Disk;
 use super::weather::Weather;
+use super::wire::MAC;
 use super::world::Frame;
 use crate::config::{ClusterConfig, Durability};
 use crate::driver::Driver;
@@ -183,6 +185,7 @@ pub(super) fn memory(
         swap_tries: SWAP_TRIES,
     });
     kernel.config.members = config.replicas.clone();
+    kernel.control.own_mac = mac_word(Some(MAC));
     kernel.plants = KernelPlants {
         tag_unchecked: plants.has(Plant::K1),
         publish_before_fill: plants.has(Plant::A1),

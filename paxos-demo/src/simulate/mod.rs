@@ -36,6 +36,7 @@ mod keys;
 mod machine;
 mod processes;
 mod pump;
+mod recordings;
 mod run;
 pub mod story;
 #[cfg(test)]

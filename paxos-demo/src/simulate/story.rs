@@ -24,6 +24,8 @@ pub struct Story {
     plant: Plant,
     replicas: usize,
     disk: bool,
+    /// The group has a key.
+    keys: bool,
     slots: u32,
     lines: Vec<Line>,
 }

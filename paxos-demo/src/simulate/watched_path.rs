@@ -116,8 +116,8 @@ impl FastPath for WatchedPath {
         self.inner.heard(epoch)
     }
 
-    fn forget_count(&mut self, epoch: Epoch) {
-        self.call("forgetting the leader's count", |path| path.forget_count(epoch));
+    fn restart_count(&mut self, epoch: Epoch, count: u64) {
+        self.call("restarting the leader's count", |path| path.restart_count(epoch, count));
     }
 
     fn last_leader_ns(&self) -> u64 {

@@ -32,6 +32,7 @@ struct Rare {
     encode_ns_max: u64,
     gone_every_ns: u64,
     authenticated: bool,
+    playback_every_ns: u64,
 }
 
 impl Rare {
@@ -46,6 +47,7 @@ impl Rare {
             encode_ns_max: [0, 0, 0, MS, 20 * MS, 200 * MS][rng.usize(0..6)],
             gone_every_ns: [0, 0, 0, 0, 300 * MS, 1500 * MS][rng.usize(0..6)],
             authenticated: rng.u8(0..3) == 0,
+            playback_every_ns: [0, 0, 0, 0, 20 * MS, 80 * MS][rng.usize(0..6)],
         }
     }
 }
@@ -97,6 +99,8 @@ pub(super) struct Weather {
     pub stop_every_ns: u64,
     /// Members are lost for good, up to a minority.
     pub gone_every_ns: u64,
+    /// Somebody who has recorded a link plays back what was said on it in earlier lives; also when all else is over.
+    pub playback_every_ns: u64,
     /// How long a killed replica stays away at most.
     pub away_ns_max: u64,
     /// A process is interrupted at an effect.
@@ -162,6 +166,7 @@ impl Weather {
             power_loss_every_ns: often(rng, &[150, 400]),
             stop_every_ns: often(rng, &[30, 120]),
             gone_every_ns: rare.gone_every_ns,
+            playback_every_ns: rare.playback_every_ns,
             away_ns_max: [5 * MS, 60 * MS, 300 * MS][rng.usize(0..3)],
             interrupt: pick(rng, &[0, 400, 100, 30]),
             interrupt_ns_max: [100 * US, 2 * MS, 20 * MS][rng.usize(0..3)],
@@ -177,7 +182,7 @@ impl Weather {
         }
     }
 
-    /// The faults are over: what is left is a machine that works.
+    /// The faults are over: what is left is a machine that works, and whoever plays back what it recorded.
     pub(super) fn calm(&mut self) {
         let Self { members, durability, authenticated, .. } = *self;
         *self = Self {

@@ -104,6 +104,7 @@ fn words(kernel: &Kernel) -> Vec<u64> {
         durable,
         lease_ns,
         virtual_now_ns,
+        own_mac,
         ring_at_op,
         ring_at_commit,
         ring_on_quorum,
@@ -118,7 +119,7 @@ fn words(kernel: &Kernel) -> Vec<u64> {
     let [gate_words, bells] =
         [[*gate, *released, *durable, *lease_ns], [*ring_at_op, *ring_at_commit, *ring_on_quorum, *commit]];
     let heard = [*virtual_now_ns, *last_leader_ns, *heard_op, *heard_count];
-    let others = [kernel.config.view, kernel.config.leader.into()];
+    let others = [kernel.config.view, kernel.config.leader.into(), *own_mac];
     [&gate_words[..], &bells, &heard, &others, &acked[..members], &incarnation[..members], &kernel.counters]
         .concat()
 }

@@ -15,8 +15,8 @@ use super::world::{Frame, Happening, World};
 use crate::codec;
 use crate::message::Packet;
 
-/// Hardware addresses do not matter here.
-const MACS: [frame::Mac; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+/// Everybody's hardware address: there is no switch in this world.
+pub(super) const MAC: frame::Mac = [2, 0, 0, 0, 0, 1];
 /// Frames that are remembered for those who forge and replay.
 const SEEN_MAX: usize = 128;
 /// Where forged frames come from.
@@ -56,7 +56,7 @@ impl Links {
 
 /// A frame with a datagram.
 pub(super) fn build(from: SocketAddr, to: SocketAddr, datagram: &[u8]) -> Frame {
-    frame::build(MACS, from, to, datagram, Checksum::Full).into()
+    frame::build([MAC; 2], from, to, datagram, Checksum::Full).into()
 }
 
 impl World {
@@ -102,6 +102,7 @@ impl World {
             return self.staged_carry(from, to, frame);
         }
         self.remember(to, &frame);
+        self.record(from, to, &frame);
         let index = self.links.index(from, to);
         if self.links.blocked[index] {
             return;

@@ -12,6 +12,7 @@ use fastrand::Rng;
 use super::check::{Checker, Violation};
 use super::clients::Clients;
 use super::machine::Machine;
+use super::recordings::Recordings;
 use super::story::Stage;
 use super::trace::Trace;
 use super::weather::Weather;
@@ -69,11 +70,12 @@ pub(super) enum Fault {
     PowerLoss,
     Stop,
     Gone,
+    Playback,
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Partition, Self::Clog, Self::Kill, Self::PowerLoss, Self::Stop, Self::Gone];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Partition, Self::Clog, Self::Kill, Self::PowerLoss, Self::Stop, Self::Gone, Self::Playback];
 }
 
 struct Entry {
@@ -116,6 +118,8 @@ pub(super) struct World {
     pub links: Links,
     /// Frames that were seen on the wire lately, for those who forge and replay.
     pub seen: VecDeque<(usize, Frame)>,
+    /// What was said on each link, for those who play it back.
+    pub recordings: Recordings,
     pub clients: Clients,
     pub checker: Checker,
     /// How often programs came to each verdict.
@@ -150,6 +154,7 @@ impl World {
             clock: Arc::default(),
             rng,
             links: Links::new(weather.members),
+            recordings: Recordings::new(weather.members),
             checker: Checker::new(weather.members, weather.durability),
             verdicts: BTreeMap::new(),
             weather,

@@ -142,7 +142,8 @@ impl Neighbour {
             0 => [prepare(&junk).as_bytes(), &junk].concat(),
             1 => {
                 let ack = prepare_ok(&prepare(&[]), ReplicaId(from as u8), origin.incarnation, beyond);
-                ack.as_bytes().to_vec()
+                // Aimed at whom it is sent to, or it would fall by that alone.
+                Header { targets: target.mask().into(), ..ack }.as_bytes().to_vec()
             }
             2 => leader.commit(view, epoch, beyond, target).as_bytes().to_vec(),
             _ => {

@@ -10,28 +10,27 @@
 //! It holds nothing else: no descriptor, no shared mapping, so no program, map or link lives on through it. If the
 //! guard is killed as well, the lease (F2) makes the filters harmless and `elecctl detach` removes them.
 
+mod line;
 mod process;
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use self::process::{Answer, Order};
+use self::line::Line;
+use self::process::Order;
 use crate::net::{FilterAt, RawTc};
-
-/// How long the guard may take over an order, which is a few system calls.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One interface's guard, as its owner sees it. Dropping it ends the guard in order: the qdisc goes if the guard made
 /// it and nobody uses it.
 pub(super) struct Guard {
     ifindex: u32,
-    link: Mutex<OwnedFd>,
+    line: Mutex<Line>,
     pid: libc::pid_t,
     /// For when the guard is gone; in the interface's namespace.
     tc: Mutex<RawTc>,
-    made_qdisc: bool,
+    made_qdisc: AtomicBool,
 }
 
 fn from_errno(errno: i32) -> io::Error {
@@ -48,12 +47,26 @@ impl Guard {
     pub(super) fn start(ifindex: u32) -> io::Result<Self> {
         let tc = RawTc::open().map_err(from_errno)?;
         let mut its_tc = RawTc::open().map_err(from_errno)?;
-        let [ours, its] = socket_pair()?;
+        let [ours, its] = line::pair(line::PATIENCE)?;
         let pid = fork(its.as_raw_fd(), &mut its_tc, ifindex)?;
         drop((its, its_tc));
-        let mut guard = Self { ifindex, link: Mutex::new(ours), pid, tc: Mutex::new(tc), made_qdisc: false };
-        guard.made_qdisc = guard.order(Order::MAKE_QDISC)?;
+        let line = Mutex::new(Line::over(ours));
+        let guard = Self { ifindex, line, pid, tc: Mutex::new(tc), made_qdisc: AtomicBool::new(false) };
+        guard.make_qdisc()?;
         Ok(guard)
+    }
+
+    /// Gives the interface a clsact qdisc if it has none (any more).
+    pub(super) fn make_qdisc(&self) -> io::Result<()> {
+        if self.order(Order::MAKE_QDISC)? {
+            self.made_qdisc.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Whether a filter is on the interface.
+    pub(super) fn sees(&self, filter: FilterAt) -> io::Result<bool> {
+        locked(&self.tc).has_filter(&filter).map_err(from_errno)
     }
 
     /// Tells the guard of a filter that was attached.
@@ -70,29 +83,7 @@ impl Guard {
     }
 
     fn order(&self, order: Order) -> io::Result<bool> {
-        let link = locked(&self.link);
-        // SAFETY: an order is plain words; it is sent whole or not at all.
-        let sent = unsafe {
-            libc::send(link.as_raw_fd(), (&raw const order).cast(), size_of::<Order>(), libc::MSG_NOSIGNAL)
-        };
-        if sent < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let mut answer = Answer::default();
-        loop {
-            // SAFETY: room for an answer, which is plain words.
-            let got =
-                unsafe { libc::recv(link.as_raw_fd(), (&raw mut answer).cast(), size_of::<Answer>(), 0) };
-            return match (got, answer.errno) {
-                (-1, _) => match io::Error::last_os_error() {
-                    e if e.kind() == io::ErrorKind::Interrupted => continue,
-                    e => Err(e),
-                },
-                (0, _) => Err(io::ErrorKind::BrokenPipe.into()),
-                (_, 0) => Ok(answer.done != 0),
-                (_, errno) => Err(from_errno(errno)),
-            };
-        }
+        locked(&self.line).ask(order)
     }
 }
 
@@ -102,7 +93,7 @@ impl Drop for Guard {
             // It is dead, or somebody has stopped it.
             // SAFETY: the id of a child that has not been waited for.
             unsafe { libc::kill(self.pid, libc::SIGKILL) };
-            if self.made_qdisc {
+            if self.made_qdisc.load(Ordering::Relaxed) {
                 // Nobody is left to hear of a failure, and what is gone already is none.
                 let _ = locked(&self.tc).remove_qdisc_if_empty(self.ifindex);
             }
@@ -110,31 +101,6 @@ impl Drop for Guard {
         // SAFETY: the id of a child that nobody else waits for; no status is asked for.
         unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WALL) };
     }
-}
-
-/// Two ends that keep messages apart; neither passes on to programs that are executed.
-fn socket_pair() -> io::Result<[OwnedFd; 2]> {
-    let mut fds = [0; 2];
-    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
-    // SAFETY: room for two descriptors.
-    if unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: descriptors that were just made and that nobody else owns.
-    let [ours, its] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-    let wait = libc::timeval { tv_sec: PATIENCE.as_secs() as libc::time_t, tv_usec: 0 };
-    // SAFETY: an initialised value of the size that is given.
-    let set = unsafe {
-        let bytes = size_of_val(&wait) as libc::socklen_t;
-        libc::setsockopt(
-            ours.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVTIMEO,
-            (&raw const wait).cast(),
-            bytes,
-        )
-    };
-    if set != 0 { Err(io::Error::last_os_error()) } else { Ok([ours, its]) }
 }
 
 /// Forks the guard. Returns in the owner only.

@@ -10,6 +10,8 @@ use crate::privileges;
 #[repr(C)]
 #[derive(Copy, Clone, Default)]
 pub(super) struct Order {
+    /// Which order this is: an answer that comes too late is not that to another one.
+    pub(super) number: u64,
     kind: u32,
     filter: FilterAt,
 }
@@ -21,18 +23,18 @@ const END: u32 = 4;
 
 impl Order {
     /// Make the qdisc; done, if there was none.
-    pub(super) const MAKE_QDISC: Self = Self { kind: MAKE_QDISC, filter: FilterAt::NONE };
+    pub(super) const MAKE_QDISC: Self = Self { number: 0, kind: MAKE_QDISC, filter: FilterAt::NONE };
     /// All filters have gone, and the guard goes. The qdisc does, if it may; done, if so.
-    pub(super) const END: Self = Self { kind: END, filter: FilterAt::NONE };
+    pub(super) const END: Self = Self { number: 0, kind: END, filter: FilterAt::NONE };
 
     /// A filter was attached.
     pub(super) fn take(filter: FilterAt) -> Self {
-        Self { kind: TAKE, filter }
+        Self { number: 0, kind: TAKE, filter }
     }
 
     /// It is to go; done, if it was there.
     pub(super) fn remove(filter: FilterAt) -> Self {
-        Self { kind: REMOVE, filter }
+        Self { number: 0, kind: REMOVE, filter }
     }
 }
 
@@ -40,6 +42,8 @@ impl Order {
 #[repr(C)]
 #[derive(Copy, Clone, Default)]
 pub(super) struct Answer {
+    /// Of the order that it answers.
+    pub(super) number: u64,
     /// 0 if nothing went wrong.
     pub(super) errno: i32,
     /// Whether there was anything to be done.
@@ -82,8 +86,8 @@ pub(super) fn run(link: RawFd, tc: &mut RawTc, ifindex: u32, shared: &[(usize, u
             break;
         }
         let answer = match charge.obey(order) {
-            Ok(done) => Answer { errno: 0, done: done.into() },
-            Err(errno) => Answer { errno, done: 0 },
+            Ok(done) => Answer { number: order.number, errno: 0, done: done.into() },
+            Err(errno) => Answer { number: order.number, errno, done: 0 },
         };
         // If nobody hears it, the next receive says so.
         // SAFETY: an answer is plain words.
@@ -126,8 +130,10 @@ impl Charge<'_> {
     fn obey(&mut self, order: Order) -> Result<bool, i32> {
         match order.kind {
             MAKE_QDISC => {
-                self.made_qdisc = self.tc.make_qdisc(self.ifindex)?;
-                Ok(self.made_qdisc)
+                let made = self.tc.make_qdisc(self.ifindex)?;
+                // Asked again, if somebody took it away: one that it made once is one that it may remove.
+                self.made_qdisc |= made;
+                Ok(made)
             }
             // An owner that somebody took over has no say in other places, nor in what it never attached.
             TAKE if order.filter.ifindex == self.ifindex => {
@@ -156,5 +162,38 @@ impl Charge<'_> {
             let _ = self.tc.remove_filter(filter);
         }
         let _ = self.remove_qdisc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Direction;
+
+    const IFINDEX: u32 = 1;
+
+    fn filter(ifindex: u32) -> FilterAt {
+        FilterAt::new(ifindex, Direction::Ingress, 1, 49152, 7)
+    }
+
+    /// An owner that somebody took over has everything but its guard: that does nothing for it elsewhere.
+    #[test]
+    fn only_filters_that_were_taken_on_its_own_interface_are_removed() {
+        let mut tc = RawTc::open().unwrap();
+        let filters = [FilterAt::NONE; FILTERS_MAX];
+        let mut charge = Charge { tc: &mut tc, ifindex: IFINDEX, made_qdisc: false, filters };
+        assert_eq!(charge.obey(Order::take(filter(IFINDEX + 1))), Err(libc::EINVAL));
+        assert_eq!(charge.obey(Order::remove(filter(IFINDEX + 1))), Err(libc::ENOENT));
+        assert_eq!(charge.obey(Order::remove(filter(IFINDEX))), Err(libc::ENOENT), "it was never taken");
+        assert_eq!(charge.obey(Order::take(filter(IFINDEX))), Ok(true));
+        // It is on no interface; the order itself is one to obey, once.
+        assert_eq!(charge.obey(Order::remove(filter(IFINDEX))), Ok(false));
+        assert_eq!(charge.obey(Order::remove(filter(IFINDEX))), Err(libc::ENOENT));
+        assert_eq!(charge.obey(Order { kind: 9, ..Order::default() }), Err(libc::EINVAL));
+        assert_eq!(charge.obey(Order::END), Ok(false), "a qdisc that it did not make");
+        for _ in 0..FILTERS_MAX {
+            assert_eq!(charge.obey(Order::take(filter(IFINDEX))), Ok(true));
+        }
+        assert_eq!(charge.obey(Order::take(filter(IFINDEX))), Err(libc::ENOSPC));
     }
 }

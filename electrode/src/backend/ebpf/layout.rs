@@ -87,6 +87,7 @@ same_verdicts! {
     CloneFailed = ELEC_CLONE_FAILED,
     CloneUnresolved = ELEC_CLONE_UNRESOLVED,
     Rang = ELEC_RANG,
+    PassHardwareAddress = ELEC_PASS_HARDWARE_ADDRESS,
 }
 
 /// Sizes as the programs see them.

@@ -55,7 +55,13 @@ impl Mapping {
             return Err(Error::io("mmap of a BPF map")(io::Error::last_os_error()));
         }
         let base = NonNull::new(base.cast()).expect("mmap never returns null without MAP_FIXED");
-        Ok(Self { base, bytes, stride, len, _map: map })
+        let mapping = Self { base, bytes, stride, len, _map: map };
+        // A child that the caller forks is to share neither gate nor log with it, nor to keep the map alive.
+        // SAFETY: the range that was just mapped; nothing of it changes in this process.
+        if unsafe { libc::madvise(mapping.base.as_ptr().cast(), mapping.bytes, libc::MADV_DONTFORK) } != 0 {
+            return Err(Error::io("madvise of a BPF map")(io::Error::last_os_error()));
+        }
+        Ok(mapping)
     }
 
     pub(super) fn element(&self, index: u32) -> *mut u8 {
@@ -124,6 +130,8 @@ impl Control {
         durable;
         /// Time until which the gate may be used (F2).
         lease_ns;
+        /// `{valid:16, mac:48}`: what a frame for us is addressed to.
+        own_mac;
         ring_at_op;
         ring_at_commit;
         ring_on_quorum;

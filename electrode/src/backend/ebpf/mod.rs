@@ -37,7 +37,7 @@ const CARRIER_V6: Ipv6Addr = Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0, 0x454c, 0x4342
 /// How long a program may hold the log before a grace period is waited for (U1).
 const BUSY_PATIENCE: Duration = Duration::from_millis(1);
 /// How long the gate stays usable without being renewed, where programs can outlive us (F2).
-const LEASE_NS: u64 = 500_000_000;
+pub(crate) const LEASE_NS: u64 = 500_000_000;
 
 /// The carrier's address for an endpoint's family.
 pub(crate) fn carrier_address(own: SocketAddr) -> SocketAddr {
@@ -50,6 +50,10 @@ struct HopWords(Arc<Control>);
 impl NextHops for HopWords {
     fn set(&self, peer: usize, word: u64) {
         self.0.next_hop(peer).store(word, Ordering::Release);
+    }
+
+    fn set_own(&self, word: u64) {
+        self.0.own_mac().store(word, Ordering::Release);
     }
 }
 
@@ -149,10 +153,11 @@ impl Ebpf {
             let egress = attach::tc(tx.as_fd(), interface.index, Direction::Egress, tc)?;
             // Dropped first: the ingress filter, which came first, takes the empty clsact qdisc along.
             ebpf._hooks.insert(0, egress);
-            let peers = config.peers().iter().map(|p| (p.index(), config.members[p.index()].ip())).collect();
-            let sink = Arc::new(HopWords(Arc::clone(&ebpf.control)));
-            ebpf._watcher = Some(Watcher::start(interface.index, peers, sink)?);
         }
+        let copied = if config.offloads.broadcast { config.peers() } else { ReplicaSet::EMPTY };
+        let peers = copied.iter().map(|p| (p.index(), config.members[p.index()].ip())).collect();
+        let sink = Arc::new(HopWords(Arc::clone(&ebpf.control)));
+        ebpf._watcher = Some(Watcher::start(interface.index, peers, sink)?);
         Ok(ebpf)
     }
 
@@ -384,8 +389,8 @@ impl FastPath for Ebpf {
         Heard { op: of_epoch(self.control.heard_op()), count: of_epoch(self.control.heard_count()).0 }
     }
 
-    fn forget_count(&mut self, epoch: Epoch) {
-        self.control.heard_count().store(words::tagged(epoch, OpNumber(0)), Ordering::Release);
+    fn restart_count(&mut self, epoch: Epoch, count: u64) {
+        self.control.heard_count().store(words::tagged(epoch, OpNumber(count)), Ordering::Release);
     }
 
     fn earlier_life_ends_ns(&self) -> u64 {

@@ -62,7 +62,7 @@ impl FastPath for Path {
     fn heard(&self, _: Epoch) -> Heard {
         unreachable!()
     }
-    fn forget_count(&mut self, _: Epoch) {
+    fn restart_count(&mut self, _: Epoch, _: u64) {
         unreachable!()
     }
     fn expect_incarnation(&mut self, _: ReplicaId, _: u32) {

@@ -160,7 +160,7 @@ fn what_everybody_holds_is_forgotten_once_applied() {
     assert_eq!(replica.status().log_first_op, op(2));
     replica.on_commit(View(0), op(3));
     assert_eq!(replica.status().log_first_op, op(3));
-    hello(&mut replica, 0, 2);
+    introduce(&mut replica, 0, 2);
     replica.on_peer_message(0, id(2), life(2), stable(3));
     assert_eq!(replica.status().log_first_op, op(3), "only the leader can say so");
 }

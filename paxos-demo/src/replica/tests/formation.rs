@@ -45,9 +45,7 @@ fn fatal(actions: &[Action]) -> String {
 
 /// The member welcomes this life.
 fn welcomed(replica: &mut Replica, now: u64, by: u8) {
-    let incarnation = replica.config().incarnation;
-    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation, born: life(by) };
-    replica.on_peer_message(now, id(by), life(by), welcome);
+    welcomed_by(replica, now, by, life(by));
 }
 
 #[test]
@@ -58,10 +56,10 @@ fn a_leader_opens_when_everybody_is_there() {
     assert_eq!(drain(&mut replica), [note(2), expect(2)]);
     assert!(!replica.is_leading(), "a quorum, but the third may be on its way");
     hello(&mut replica, 0, 1);
-    assert_eq!(drain(&mut replica), [note(1), expect(1), welcome_from(0, 1)]);
-    assert!(!replica.is_leading(), "who says Hello may remember an earlier life");
+    assert_eq!(drain(&mut replica), [welcome_from(0, 1), hello_from(0, 1)], "it may have missed the first");
+    assert!(!replica.is_leading(), "what says Hello may be over");
     welcomed(&mut replica, 0, 1);
-    assert_eq!(drain(&mut replica), [remember(), open(GateRole::Lead)]);
+    assert_eq!(drain(&mut replica), [note(1), expect(1), remember(), open(GateRole::Lead)]);
 }
 
 #[test]
@@ -78,17 +76,20 @@ fn a_leader_does_not_wait_for_a_dead_minority() {
     assert!(drain(&mut replica).contains(&open(GateRole::Lead)));
     // A member that comes later is added.
     hello(&mut replica, 10_300 * MS, 4);
-    assert_eq!(drain(&mut replica), [note(4), expect(4), welcome_from(0, 4)]);
+    assert_eq!(drain(&mut replica), [welcome_from(0, 4), hello_from(0, 4)]);
+    welcomed(&mut replica, 10_300 * MS, 4);
+    assert_eq!(drain(&mut replica), [note(4), expect(4)]);
 }
 
 #[test]
-fn a_follower_opens_when_it_knows_its_leader() {
+fn a_follower_opens_when_its_leader_has_welcomed_it() {
     let mut replica = Replica::new(0, config(1, 3)).unwrap();
     drain(&mut replica);
-    hello(&mut replica, 0, 2);
-    assert_eq!(drain(&mut replica), [note(2), expect(2), welcome_from(1, 2)]);
-    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(1), born: life(0) };
-    replica.on_peer_message(0, id(0), life(0), welcome);
+    welcomed(&mut replica, 0, 2);
+    assert_eq!(drain(&mut replica), [note(2), expect(2)]);
+    hello(&mut replica, 0, 0);
+    assert_eq!(drain(&mut replica), [welcome_from(1, 0), hello_from(1, 0)]);
+    welcomed(&mut replica, 0, 0);
     assert_eq!(drain(&mut replica), [note(0), expect(0), remember(), open(GateRole::Follow)]);
 }
 
@@ -141,7 +142,7 @@ fn a_restarted_follower_is_turned_away_and_stops() {
     assert!(text.contains("turned away by replica 0") && text.contains("data directory was lost"), "{text}");
 }
 
-/// A late Hello of the leader made it follow before it was turned away.
+/// The leader welcomed it, for it had never met the life that is lost.
 #[test]
 fn a_restarted_follower_stops_even_after_it_opened() {
     let mut restarted = following(3);
@@ -170,9 +171,9 @@ fn a_second_first_life_is_turned_away_by_everybody() {
     let incarnation = life(2) + 1;
     let hello_again = PeerMessage::Hello { config_hash: HASH, born: incarnation };
     let mut forming = Replica::new(0, config(1, 3)).unwrap();
-    hello(&mut forming, 0, 2);
+    welcomed(&mut forming, 0, 2);
     let mut follower = following(3);
-    hello(&mut follower, 0, 2);
+    welcomed(&mut follower, 0, 2);
     for replica in [&mut forming, &mut follower] {
         drain(replica);
         replica.on_peer_message(0, id(2), incarnation, hello_again.clone());
@@ -206,7 +207,7 @@ fn a_lost_memory_is_not_made_up_for_by_starting_again() {
 #[test]
 fn a_lost_memory_is_noticed_although_the_clock_was_put_back() {
     let mut replica = Replica::new(0, config(1, 3)).unwrap();
-    hello(&mut replica, 0, 2);
+    welcomed(&mut replica, 0, 2);
     drain(&mut replica);
     let born = life(2) - 50;
     for incarnation in [born, life(2) + 1, life(2) + 2] {
@@ -231,7 +232,7 @@ fn a_lost_memory_is_noticed_by_later_lives_too() {
     let refused = send(2, PeerMessage::Refused { incarnation: born, reason });
     assert_eq!(drain(&mut replica).last(), Some(&refused));
     // One that kept its memory is as welcome as ever, and need not be noted again.
-    hello(&mut replica, 0, 0);
+    welcomed(&mut replica, 0, 0);
     assert_eq!(drain(&mut replica)[0], expect(0));
 }
 
@@ -253,8 +254,11 @@ fn a_start_that_came_to_nothing_can_be_repeated() {
     let Some(Action::Send { message, .. }) = actions.first() else { panic!("{actions:?}") };
 
     let mut leader = leading(3);
-    leader.on_peer_message(0, id(2), life(2) + 1, message.clone());
     let incarnation = life(2) + 1;
+    leader.on_peer_message(0, id(2), incarnation, message.clone());
+    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation, born: life(0) };
+    assert_eq!(drain(&mut leader), [send(2, welcome), hello_from(0, 2)]);
+    welcomed_by(&mut leader, 0, 2, incarnation);
     let expected = Action::ExpectIncarnation { peer: id(2), incarnation };
     assert_eq!(drain(&mut leader)[0], expected);
     // The old life's Hello comes late: it does not bring it back.

@@ -6,6 +6,7 @@ mod large;
 mod leader;
 mod recovery;
 mod repeated;
+mod replayed;
 mod resend;
 mod view_change;
 
@@ -56,14 +57,25 @@ fn hello(replica: &mut Replica, now: u64, from: u8) {
     );
 }
 
+/// A member, in whatever life, answers the Hello of this life.
+fn welcomed_by(replica: &mut Replica, now: u64, by: u8, incarnation: u32) {
+    let welcome =
+        PeerMessage::Welcome { config_hash: HASH, incarnation: replica.config().incarnation, born: life(by) };
+    replica.on_peer_message(now, id(by), incarnation, welcome);
+}
+
+/// A member says Hello and answers ours.
+fn introduce(replica: &mut Replica, now: u64, peer: u8) {
+    hello(replica, now, peer);
+    welcomed_by(replica, now, peer, life(peer));
+}
+
 /// A leader that knows everybody.
 fn leading_with(config: ReplicaConfig) -> Replica {
     let members = config.members as u8;
     let mut replica = Replica::new(0, config).unwrap();
     for peer in 1..members {
-        hello(&mut replica, 0, peer);
-        let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(0), born: life(peer) };
-        replica.on_peer_message(0, id(peer), life(peer), welcome);
+        introduce(&mut replica, 0, peer);
     }
     assert!(replica.is_leading());
     drain(&mut replica);
@@ -77,7 +89,7 @@ fn leading(members: usize) -> Replica {
 /// Replica 1, following replica 0.
 fn following_with(config: ReplicaConfig) -> Replica {
     let mut replica = Replica::new(0, config).unwrap();
-    hello(&mut replica, 0, 0);
+    introduce(&mut replica, 0, 0);
     assert_eq!(replica.status().role, RoleName::Follower);
     drain(&mut replica);
     replica

@@ -14,7 +14,7 @@ fn recovering(members: usize, view: u64) -> Replica {
     let config = ReplicaConfig { incarnation: LIFE, ..config(2, members) };
     let mut replica = Replica::start(0, config, memory(view)).unwrap();
     for peer in (0..members as u8).filter(|peer| *peer != 2) {
-        hello(&mut replica, 0, peer);
+        introduce(&mut replica, 0, peer);
     }
     replica.on_tick(0);
     drain(&mut replica);
@@ -172,8 +172,7 @@ fn half_of_an_even_group_is_too_many_once_no_view_runs() {
 #[test]
 fn normal_replicas_help_and_count_the_new_life_only() {
     let mut leader = leading(3);
-    let hello = PeerMessage::Hello { config_hash: HASH, born: life(2) };
-    leader.on_peer_message(0, id(2), LIFE, hello);
+    welcomed_by(&mut leader, 0, 2, LIFE);
     let fence = Action::ExpectIncarnation { peer: id(2), incarnation: LIFE };
     assert!(drain(&mut leader).contains(&fence), "D4");
     leader.on_peer_message(0, id(2), LIFE, PeerMessage::Recovery { nonce: 5, view: View(0) });
@@ -190,8 +189,7 @@ fn normal_replicas_help_and_count_the_new_life_only() {
 
     // L11: whoever led this view lost it with its memory.
     let mut follower = following(3);
-    let hello = PeerMessage::Hello { config_hash: HASH, born: life(0) };
-    follower.on_peer_message(0, id(0), LIFE, hello);
+    welcomed_by(&mut follower, 0, 0, LIFE);
     assert!(drain(&mut follower).contains(&Action::Freeze));
 }
 
@@ -211,7 +209,7 @@ fn a_log_on_disk_makes_recovery_unnecessary() {
         let memory = Memory::Log { view, last_normal_view, snapshot: None, log };
         let mut replica = Replica::start(0, config, memory).unwrap();
         for peer in (0..3).filter(|peer| *peer != me) {
-            hello(&mut replica, 0, peer);
+            introduce(&mut replica, 0, peer);
         }
         let at_start = drain(&mut replica);
         (replica, at_start)
@@ -249,7 +247,7 @@ fn what_was_stored_in_an_earlier_life_counts_towards_a_snapshot() {
     let (view, log) = (View(1), vec![entry(1), entry(2)]);
     let memory = Memory::Log { view, last_normal_view: view, snapshot: None, log };
     let mut replica = Replica::start(0, config, memory).unwrap();
-    hello(&mut replica, 0, 1);
+    introduce(&mut replica, 0, 1);
     let start = ViewStart { origin: View(0), length: op(0), last_op: op(2), commit: op(2) };
     replica.on_peer_message(0, id(1), life(1), PeerMessage::StartView { view, start });
     drain(&mut replica);

@@ -33,8 +33,8 @@ fn left(view: u64) -> PeerMessage {
 /// Replica 2 of three, between view 0 and view 1; replica 1, which is to lead, has left as well.
 fn between() -> Replica {
     let mut replica = Replica::new(0, config(2, 3)).unwrap();
-    hello(&mut replica, 0, 0);
-    hello(&mut replica, 0, 1);
+    introduce(&mut replica, 0, 0);
+    introduce(&mut replica, 0, 1);
     drain(&mut replica);
     new(&mut replica, 0, 1, &left(1));
     replica.on_frozen(0, 0);
@@ -107,8 +107,8 @@ fn what_was_fetched_does_not_hold_up_the_next_recovery() {
     const LIFE: u32 = 900;
     let memory = Memory::View { view: View(0), last_normal_view: View(0) };
     let mut replica = Replica::start(0, ReplicaConfig { incarnation: LIFE, ..config(2, 3) }, memory).unwrap();
-    hello(&mut replica, 0, 0);
-    hello(&mut replica, 0, 1);
+    introduce(&mut replica, 0, 0);
+    introduce(&mut replica, 0, 1);
     replica.on_tick(0);
     let nonce = u64::from(LIFE) << 32 | 1;
     for (from, start) in [(0, Some(start(9))), (1, None)] {
@@ -131,8 +131,8 @@ fn what_was_fetched_does_not_hold_up_the_next_recovery() {
 fn a_group_does_not_count_as_lost_by_what_was_said_long_ago() {
     let memory = Memory::View { view: View(0), last_normal_view: View(0) };
     let mut replica = Replica::start(0, config(2, 3), memory).unwrap();
-    hello(&mut replica, 0, 0);
-    hello(&mut replica, 0, 1);
+    introduce(&mut replica, 0, 0);
+    introduce(&mut replica, 0, 1);
     let also = PeerMessage::NotNormal { nonce: u64::from(life(2)) << 32 | 1, recovering: true };
     new(&mut replica, 0, 1, &also);
     for now in (0..20_000).step_by(20) {
@@ -157,7 +157,7 @@ fn a_recovery_that_is_over_ends_no_view() {
 fn voices_that_were_heard_before_end_no_view() {
     for voice in [PeerMessage::Suspect { view: View(0) }, left(0)] {
         let mut replica = following(5);
-        (2..5).for_each(|peer| hello(&mut replica, 0, peer));
+        (2..5).for_each(|peer| introduce(&mut replica, 0, peer));
         drain(&mut replica);
         let silent = replica.config().leader_timeout_ns + 1;
         replica.on_tick(silent);
@@ -231,8 +231,8 @@ fn a_refusal_of_a_life_that_is_over_is_not_believed() {
     };
     let mut replica = Replica::new(0, config(1, 3)).unwrap();
     let anew = life(0) + 1;
-    replica.on_peer_message(0, id(2), life(2), PeerMessage::Hello { config_hash: HASH, born: life(2) });
-    replica.on_peer_message(0, id(2), life(2) + 1, PeerMessage::Hello { config_hash: HASH, born: life(2) });
+    welcomed_by(&mut replica, 0, 2, life(2));
+    welcomed_by(&mut replica, 0, 2, life(2) + 1);
     drain(&mut replica);
     again(&mut replica, 0, 2, &refusal(life(1)));
     assert_eq!(drain(&mut replica), [], "that life of it is over");

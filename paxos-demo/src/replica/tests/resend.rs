@@ -60,7 +60,7 @@ fn a_silent_member_is_probed_ever_more_rarely() {
     let mut at = 20 * MS;
     for wait in [40, 80, 160, 320, 640, 1000, 1000] {
         // The other one is there: with nobody it would not lead for long.
-        hello(&mut replica, at + (wait - 1) * MS, 1);
+        introduce(&mut replica, at + (wait - 1) * MS, 1);
         assert_eq!(tick(&mut replica, at + (wait - 1) * MS), []);
         at += wait * MS;
         assert_eq!(tick(&mut replica, at), [(1, 0b100), (2, 0b100)], "then a probe, after {wait} ms");
@@ -68,7 +68,7 @@ fn a_silent_member_is_probed_ever_more_rarely() {
     // It answers: all the rest, after one base interval without progress.
     replica.on_acked(id(2), op(2));
     let due = at + 1000 * MS;
-    hello(&mut replica, due, 1);
+    introduce(&mut replica, due, 1);
     assert_eq!(tick(&mut replica, due), []);
     assert_eq!(tick(&mut replica, due + 20 * MS).len(), 8);
 }
@@ -114,7 +114,7 @@ fn a_member_that_joins_late_gets_everything() {
     drain(&mut replica);
     replica.on_acked(id(1), op(1));
     assert_eq!(tick(&mut replica, 300 * MS), [], "nobody resends to a member that was never there");
-    hello(&mut replica, 300 * MS, 2);
+    introduce(&mut replica, 300 * MS, 2);
     assert_eq!(tick(&mut replica, 320 * MS), [(1, 0b100)]);
 }
 

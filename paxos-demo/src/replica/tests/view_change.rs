@@ -61,7 +61,7 @@ fn saves(action: &Action) -> bool {
 fn follower(me: u8, members: usize) -> Replica {
     let mut replica = Replica::new(0, config(me, members)).unwrap();
     for peer in (0..members as u8).filter(|peer| *peer != me) {
-        hello(&mut replica, 0, peer);
+        introduce(&mut replica, 0, peer);
     }
     drain(&mut replica);
     replica

@@ -107,29 +107,32 @@ fn a_silent_leader_of_a_command_in_parts_is_left() {
     assert_eq!(targets_in_silence(&group, session, start), [0, 0, 1, 1, 2]);
 }
 
+/// A session that reads a key.
+fn reading(group: &Group, now: Instant) -> Session {
+    let mut session = Session::new(0);
+    let mut get = Vec::new();
+    Command::Get { key: b"k" }.encode(&mut get).unwrap();
+    session.begin(group, &get, now);
+    session
+}
+
+/// Replica 0 says that the result is a long one.
+fn announce(group: &Group, session: &mut Session, result: &[u8], now: Instant) -> Step {
+    let (client, request) = (session.id(), session.request());
+    let description = ClientReply::describe_large(result).to_vec();
+    let (status, leader, view) = (ReplyStatus::Large, ReplicaId(0), View(0));
+    let reply = ClientReply { status, leader, view, client, request, attempt: 1, result: &description };
+    session.on_reply(group, &reply, now)
+}
+
 #[test]
 fn a_long_result_is_pulled_and_never_torn() {
     let group = group();
-    let mut session = Session::new(0);
     let now = Instant::now();
-    let mut get = Vec::new();
-    Command::Get { key: b"k" }.encode(&mut get).unwrap();
-    session.begin(&group, &get, now);
+    let mut session = reading(&group, now);
     let request = packet(&session).to_vec();
     let result: Vec<u8> = (0..5000).map(|i| i as u8).collect();
-    let large = |session: &Session, of: &[u8]| {
-        let description = ClientReply::describe_large(of).to_vec();
-        (session.id(), session.request(), description)
-    };
-    let announce = |session: &mut Session, of: &[u8]| {
-        let (client, request, description) = large(session, of);
-        let (status, leader, view) = (ReplyStatus::Large, ReplicaId(0), View(0));
-        session.on_reply(
-            &group,
-            &ClientReply { status, leader, view, client, request, attempt: 1, result: &description },
-            now,
-        )
-    };
+    let announce = |session: &mut Session, of: &[u8]| announce(&group, session, of, now);
     let asks = |session: &Session| match group.parse(packet(session)) {
         Some(Packet::Have(have)) => have.have as usize,
         other => panic!("{other:?}"),
@@ -185,27 +188,14 @@ fn a_long_result_is_pulled_and_never_torn() {
 #[test]
 fn a_long_result_is_pulled_from_the_one_that_has_it() {
     let group = group();
-    let mut session = Session::new(0);
     let now = Instant::now();
-    let mut get = Vec::new();
-    Command::Get { key: b"k" }.encode(&mut get).unwrap();
-    session.begin(&group, &get, now);
+    let mut session = reading(&group, now);
     let mut later = now;
     while session.target() == 0 {
         later = session.resend_at();
         session.on_time(&group, later);
     }
-    let description = ClientReply::describe_large(&[7; 5000]).to_vec();
-    let reply = ClientReply {
-        status: ReplyStatus::Large,
-        leader: ReplicaId(0),
-        view: View(0),
-        client: session.id(),
-        request: session.request(),
-        attempt: 1,
-        result: &description,
-    };
-    assert_eq!(session.on_reply(&group, &reply, later), Step::Send);
+    assert_eq!(announce(&group, &mut session, &[7; 5000], later), Step::Send);
     assert_eq!(session.target(), 0);
     assert!(matches!(group.parse(packet(&session)), Some(Packet::Have(_))));
 }

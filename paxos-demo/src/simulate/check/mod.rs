@@ -126,6 +126,8 @@ pub struct Coverage {
     pub installs: u64,
     /// Snapshots among them.
     pub snapshots: u64,
+    /// Frames of earlier lives that somebody played back.
+    pub played_back: u64,
 }
 
 impl std::ops::AddAssign for Coverage {
@@ -134,6 +136,7 @@ impl std::ops::AddAssign for Coverage {
         self.views += other.views;
         self.installs += other.installs;
         self.snapshots += other.snapshots;
+        self.played_back += other.played_back;
     }
 }
 

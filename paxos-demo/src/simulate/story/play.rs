@@ -8,6 +8,9 @@ use super::script::{Command, Expect, Line, Role, What};
 use super::{Spoiled, Stage, Story, Told};
 use crate::config::Durability;
 use crate::plant::Plants;
+use crate::simulate::check::Checker;
+use crate::simulate::check::replay::Replay;
+use crate::simulate::disk::Disk;
 use crate::simulate::machine::Process;
 use crate::simulate::pump::pump;
 use crate::simulate::run::{cluster_config, quietly};
@@ -28,7 +31,7 @@ fn still(rng: &mut Rng, story: &Story) -> Weather {
     let mut weather = Weather::draw(rng, Some(story.replicas), Some(durability));
     weather.calm();
     Weather {
-        authenticated: false,
+        authenticated: story.keys,
         times: TIMES,
         clients: 0,
         log_slots: story.slots,
@@ -57,7 +60,7 @@ pub(super) fn tell(story: &Story, seed: u64, plants: Plants) -> Told {
     let mut rng = Rng::with_seed(seed);
     let weather = still(&mut rng, story);
     let config = cluster_config(&weather);
-    let stage = Stage::new(&config);
+    let stage = Stage::new(&config, story.keys);
     let mut world = World::new(rng, weather, plants, Programs::Stepped, config, Trace::new(true));
     world.stage = Some(stage);
     for node in 0..world.nodes.len() {
@@ -146,6 +149,7 @@ impl Teller {
             Command::Hold { link, what } => world.stage().rule(*link, what, true),
             Command::Release { link } => world.release(*link),
             Command::Repeat { from, to, what } => return world.repeat(*from, *to, what),
+            Command::Replay { link, what } => return world.replay(*link, what),
             Command::Forge { from, to, what } => return world.forge_staged(*from, *to, what),
             Command::Heal { node } => world.heal(*node),
             Command::Pause(node) => world.nodes[*node].stopped_until = u64::MAX,
@@ -164,6 +168,7 @@ impl Teller {
                 let (node, now) = (*node, world.now);
                 world.plan(now, Happening::Start { node });
             }
+            Command::FoundAnew => return world.found_anew(),
             Command::Expect(expect) => return world.expect(expect),
             Command::Tick(_) => {}
         }
@@ -225,6 +230,20 @@ impl World {
         let process = std::mem::replace(&mut self.nodes[node].process, Process::Dead);
         self.died(node);
         Ok(process)
+    }
+
+    /// All data directories are wiped, and whoever is started from now on is told that this is a first life. What
+    /// was promised before binds nobody, so those who check forget it, too. Lives are counted on: as by a clock.
+    fn found_anew(&mut self) -> Result<(), String> {
+        if let Some(node) = self.nodes.iter().position(|machine| !matches!(machine.process, Process::Dead)) {
+            return Err(format!("replica {node} runs"));
+        }
+        for machine in &mut self.nodes {
+            machine.disk = Disk::default();
+        }
+        self.checker = Checker::new(self.weather.members, self.weather.durability);
+        self.clients.replay = Replay::default();
+        Ok(())
     }
 
     fn expect(&self, expect: &Expect) -> Result<(), String> {

@@ -59,6 +59,7 @@ pub(super) enum Command {
     Hold { link: Link, what: What },
     Release { link: Link },
     Repeat { from: usize, to: usize, what: What },
+    Replay { link: Link, what: What },
     Forge { from: usize, to: usize, what: What },
     Heal { node: Option<usize> },
     Pause(usize),
@@ -69,6 +70,7 @@ pub(super) enum Command {
     Resume { node: usize, what: What },
     Crash(usize),
     Restart(usize),
+    FoundAnew,
     Tick(u64),
     Expect(Expect),
 }
@@ -93,7 +95,8 @@ pub(super) enum Role {
 /// Reads a whole story.
 pub(super) fn parse(text: &str) -> Result<Story, StoryError> {
     let mut plant = None;
-    let mut story = Story { plant: Plant::A1, replicas: 3, disk: false, slots: 16, lines: Vec::new() };
+    let mut story =
+        Story { plant: Plant::A1, replicas: 3, disk: false, keys: false, slots: 16, lines: Vec::new() };
     let mut known = Vec::new();
     for (line, text) in (1..).zip(text.lines()) {
         let text = text.split('#').next().unwrap_or_default().trim();
@@ -118,6 +121,10 @@ pub(super) fn parse(text: &str) -> Result<Story, StoryError> {
             }
             ["disk"] => {
                 story.disk = true;
+                true
+            }
+            ["keys"] => {
+                story.keys = true;
                 true
             }
             _ => false,
@@ -169,6 +176,9 @@ impl Words<'_> {
             ["repeat", from, "->", to, ref what @ ..] => {
                 Command::Repeat { from: self.node(from)?, to: self.node(to)?, what: self.what(what)? }
             }
+            ["replay", from, "->", to, ref what @ ..] => {
+                Command::Replay { link: self.link(from, to)?, what: self.what(what)? }
+            }
             ["forge", from, "->", to, ref what @ ..] => {
                 Command::Forge { from: self.node(from)?, to: self.node(to)?, what: self.what(what)? }
             }
@@ -186,6 +196,7 @@ impl Words<'_> {
             }
             ["crash", node] => Command::Crash(self.node(node)?),
             ["restart", node] => Command::Restart(self.node(node)?),
+            ["found", "anew"] => Command::FoundAnew,
             ["tick", ms] => Command::Tick(number(ms).ok_or("`tick` takes milliseconds")?),
             ["expect", ref what @ ..] => Command::Expect(self.expect(what)?),
             _ => return Err(format!("unknown line `{}`", words.join(" "))),

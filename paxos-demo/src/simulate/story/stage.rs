@@ -39,6 +39,9 @@ struct Rule {
 struct Packed {
     from: usize,
     to: usize,
+    at: u64,
+    /// Lives of sender and receiver then.
+    lives: [u32; 2],
     frame: Frame,
 }
 
@@ -72,10 +75,10 @@ pub(in super::super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn new(config: &ClusterConfig) -> Self {
+    pub(super) fn new(config: &ClusterConfig, keys: bool) -> Self {
         let members = config.replicas.len();
         Self {
-            group: Group::new(config),
+            group: Group::new(config).with_keys(config, keys),
             rules: Vec::new(),
             held: Vec::new(),
             seen: Vec::new(),
@@ -183,8 +186,9 @@ impl World {
     /// A packet leaves for another replica.
     pub(in super::super) fn staged_carry(&mut self, from: usize, to: usize, frame: Frame) {
         let at = self.now + TRAVEL_NS;
+        let (now, lives) = (self.now, [from, to].map(|node| self.nodes[node].life));
         let stage = self.stage();
-        let packed = Packed { from, to, frame };
+        let packed = Packed { from, to, at: now, lives, frame };
         stage.seen.push(packed.clone());
         let meets = |rule: &&Rule| (rule.from, rule.to) == (from, to) && stage.is(&rule.what, &packed.frame);
         let (mut lost, mut kept) = (false, false);
@@ -226,6 +230,25 @@ impl World {
         let frame = seen.frame.clone();
         let at = self.now + TRAVEL_NS;
         self.plan(at, Happening::Arrive { node: to, frame });
+        Ok(())
+    }
+
+    /// Somebody recorded these links and plays it all back, at the pace at which it was said: what was sent in an
+    /// earlier life of sender or receiver.
+    pub(super) fn replay(&mut self, link: Link, what: &What) -> Result<(), String> {
+        let lives: Vec<u32> = self.nodes.iter().map(|machine| machine.life).collect();
+        let stage = self.stage();
+        let kept = |seen: &&Packed| {
+            link.has(seen.from, seen.to)
+                && seen.lives != [lives[seen.from], lives[seen.to]]
+                && stage.is(what, &seen.frame)
+        };
+        let kept: Vec<Packed> = stage.seen.iter().filter(kept).cloned().collect();
+        let began = kept.first().ok_or("no such packet of an earlier life was seen there")?.at;
+        let begins = self.now + TRAVEL_NS;
+        for Packed { to, at, frame, .. } in kept {
+            self.plan(begins + (at - began), Happening::Arrive { node: to, frame });
+        }
         Ok(())
     }
 

@@ -18,6 +18,7 @@ use crate::abi::Verdict;
 use crate::backend::FastPath;
 use crate::config::EndpointConfig;
 use crate::error::Result;
+use crate::model::frame::Mac;
 use crate::model::{Action, Kernel, Outcome};
 use crate::types::{OpNumber, View as ViewNumber};
 
@@ -53,14 +54,20 @@ pub struct Bytecode {
 impl Bytecode {
     /// Loads the program of one hook with an endpoint's constants, as opening the endpoint would, but for the
     /// clock, which is [`Bytecode::run`]'s, and the hooks. The fast path is the one that ships; its carriers reach
-    /// all peers.
-    pub fn load(config: &EndpointConfig, hook: TestHook, now_ns: u64) -> Result<(Self, Box<dyn FastPath>)> {
+    /// all peers. Frames for it are addressed to `mac`.
+    pub fn load(
+        config: &EndpointConfig,
+        hook: TestHook,
+        mac: Mac,
+        now_ns: u64,
+    ) -> Result<(Self, Box<dyn FastPath>)> {
         let payload_bytes_max = config.payload_bytes_max.unwrap_or(config.payload_room(1500));
         let mut params = params(config, 0, 0, payload_bytes_max, false);
         params.virtual_clock = 1;
         let (program, maps) = Object::load_ingress(&params, hook.program())?;
         let view = View::new(&maps)?;
         view.resolve_all();
+        view.set_own_mac(mac);
         let path = Ebpf::with_maps(config, maps, false, now_ns)?;
         Ok((Self { hook, program, view, left: vec![0; FRAME_BYTES_MAX] }, Box::new(path)))
     }

@@ -17,8 +17,10 @@ use super::super::object::Maps;
 use crate::abi::{MEMBERS_MAX, Verdict};
 use crate::auth::Key;
 use crate::error::{Error, Result};
+use crate::model::frame::Mac;
 use crate::model::{Control, Kernel, Round, Slot};
 use crate::types::{OpNumber, View as ViewNumber};
+use crate::words::mac_word;
 
 /// A valid next hop; nothing reads the address.
 const RESOLVED: u64 = 1 << 48;
@@ -31,6 +33,7 @@ impl From<&elec_control> for Control {
             durable: raw.durable,
             lease_ns: raw.lease_ns,
             virtual_now_ns: raw.virtual_now_ns,
+            own_mac: raw.own_mac,
             ring_at_op: raw.ring_at_op,
             ring_at_commit: raw.ring_at_commit,
             ring_on_quorum: raw.ring_on_quorum,
@@ -115,6 +118,11 @@ impl View {
             // SAFETY: as above; the index is inside the array.
             unsafe { (&raw mut (*self.control()).next_hop[peer]).write_volatile(RESOLVED) };
         }
+    }
+
+    pub(super) fn set_own_mac(&self, mac: Mac) {
+        // SAFETY: aligned, inside the mapping; no reference to it is about.
+        unsafe { (&raw mut (*self.control()).own_mac).write_volatile(mac_word(Some(mac))) };
     }
 
     pub(super) fn meet_carrier(&self) {
