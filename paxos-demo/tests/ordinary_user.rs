@@ -6,7 +6,7 @@ mod common;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use common::{privileged, program, start, wait_for};
@@ -208,6 +208,42 @@ impl Site {
     }
 }
 
+/// A replica that has opened its endpoint. Killed if it is still there in the end, whatever the test made of it.
+struct Running(Child);
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut running = Self(command.stdout(Stdio::piped()).spawn().unwrap());
+        let mut line = String::new();
+        let mut output = std::io::BufReader::new(running.0.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut output, &mut line).unwrap();
+        assert!(line.contains("backend ebpf"), "{line}");
+        // It says so just before it drops them.
+        wait_for("no capabilities", || {
+            in_all_threads(running.pid(), "CapPrm").iter().all(|set| set == NONE).then_some(())
+        });
+        running
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    fn end_in_order(mut self) {
+        // SAFETY: numbers; the process was started here and has not been reaped.
+        assert_eq!(unsafe { libc::kill(self.pid() as i32, libc::SIGTERM) }, 0);
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// As a service manager starts it: an ordinary user's from the first instruction, with ambient capabilities.
 #[test]
 fn ambient_capabilities_are_used_and_dropped() {
@@ -230,19 +266,9 @@ fn ambient_capabilities_are_used_and_dropped() {
     for tc in mechanisms().into_iter().map(TcChoice::as_str) {
         let data = site.data_dir(tc, uid);
         let all = with("+bpf,+net_admin,+perfmon");
-        let mut child = site.replica(&all, &data, &["--tc", tc]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
-        std::io::BufRead::read_line(&mut output, &mut line).unwrap();
-        assert!(line.contains("backend ebpf"), "{line}");
-        // It says so just before it drops them.
-        wait_for("no capabilities", || {
-            in_all_threads(child.id(), "CapPrm").iter().all(|set| set == NONE).then_some(())
-        });
-        assert_unprivileged(child.id());
-        // SAFETY: numbers; the process was started here and has not been reaped.
-        assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }, 0);
-        assert!(child.wait().unwrap().success());
+        let replica = Running::start(site.replica(&all, &data, &["--tc", tc]));
+        assert_unprivileged(replica.pid());
+        replica.end_in_order();
         assert_eq!(left_on(site.fabric.host(0).netns()), [""; 0], "{tc}");
     }
 
@@ -285,21 +311,12 @@ fn an_effective_user_is_made_a_real_one() {
     // As a program with the set-user-id bit runs: the real user is root, and root's groups came along.
     let euid = uid.to_string();
     let setpriv = ["--ruid", "0", "--euid", &euid, "--groups", "4,27"];
-    let mut child = site.replica(&setpriv, &data, &["--user", USER]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
-    std::io::BufRead::read_line(&mut output, &mut line).unwrap();
-    assert!(line.contains("backend ebpf"), "{line}");
-    wait_for("no capabilities", || {
-        in_all_threads(child.id(), "CapPrm").iter().all(|set| set == NONE).then_some(())
-    });
-    assert_unprivileged(child.id());
-    for groups in in_all_threads(child.id(), "Groups") {
+    let replica = Running::start(site.replica(&setpriv, &data, &["--user", USER]));
+    assert_unprivileged(replica.pid());
+    for groups in in_all_threads(replica.pid(), "Groups") {
         assert!(groups.split_whitespace().all(|group| group != "4" && group != "27"), "{groups}");
     }
-    // SAFETY: numbers; the process was started here and has not been reaped.
-    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }, 0);
-    assert!(child.wait().unwrap().success());
+    replica.end_in_order();
 }
 
 /// Root gives away what it has just made, and nothing that somebody put in its place.
@@ -331,7 +348,7 @@ fn what_was_there_before_is_not_given_away() {
     std::fs::create_dir(&data).unwrap();
     symlink(&treasure, data.join("replica-0")).unwrap();
     let spec = Spec { data_dir: Some(data.clone()), backend: BackendChoice::Udp, ..spec(TcChoice::Auto) };
-    let error = Cluster::start(spec, &paxos_demo::stop::Stop::default()).err().expect("replica 0 may not");
+    let error = Cluster::start(spec, &paxos_demo::stop::Stop::default()).expect_err("replica 0 may not");
     assert!(error.to_string().contains("chown"), "{error}");
     assert_eq!(owner(&treasure), 0);
     assert_eq!(owner(&data.join("replica-1")), nobody());

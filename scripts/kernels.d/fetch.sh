@@ -37,7 +37,7 @@ deb $key $mirror/debian-security bookworm-security main
 deb $key $mirror/debian trixie-backports main
 LIST
     # Lists of an earlier run do where the archive cannot be reached: what is cached may still be the newest.
-    apt apt-get -q update >"$work/apt.log" 2>&1 || { echo "kernels: no new package lists:" && tail -3 "$work/apt.log"; } >&2
+    apt apt-get -q -o APT::Update::Error-Mode=any update >"$work/apt.log" 2>&1 || { echo "kernels: no new package lists:" && tail -3 "$work/apt.log"; } >&2
 }
 
 # The newest cloud kernel of a series: names rotate with every security update.
@@ -60,10 +60,12 @@ fetch_kernel() {
     else
         packages=("$(newest image "$s")")
     fi
-    if [ -z "${packages[0]}" ]; then
+    if [ -z "${packages[0]}" ] && [ -e "$dir/packages" ]; then
+        echo "   $s: not in the package lists; as fetched before:"
+    elif [ -z "${packages[0]}" ]; then
         echo "no such package in Debian's lists" >"$dir/missing"
     elif [ "$(cat "$dir/packages" 2>/dev/null)" != "${packages[*]}" ]; then
-        rm -rf "$dir"
+        rm -rf "${dir:?}"/{deb,root,packages,release,said,console}
         mkdir -p "$dir/deb" "$dir/root"
         if (cd "$dir/deb" && apt apt-get -q download "${packages[@]}" >"$work/apt.log" 2>&1); then
             for package in "$dir"/deb/*.deb; do dpkg-deb -x "$package" "$dir/root"; done
