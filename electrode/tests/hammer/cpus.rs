@@ -1,4 +1,4 @@
-//! Which CPU does what: pinning, and the counters of an endpoint's programs, CPU by CPU.
+//! Which CPU does what: the counters of an endpoint's programs, CPU by CPU.
 
 use electrode::abi::Verdict;
 use electrode::fabric::Host;
@@ -8,16 +8,6 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 /// CPUs that this process may run on.
 pub fn online() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-pub fn pin_to(cpu: usize) {
-    // SAFETY: all-zero is an empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: plain arithmetic on a set of our own.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: a set of the size that is stated.
-    let pinned = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
-    assert_eq!(pinned, 0, "CPU {cpu}: {}", std::io::Error::last_os_error());
 }
 
 /// The counters of the one endpoint that is open on a host.

@@ -16,9 +16,9 @@ use electrode::{Endpoint, Event};
 use super::CPUS;
 use super::common::actor::{Actor, Prepare};
 use super::common::group::open;
-use super::common::hosts::{DEADLINE, pass_stubs, wait_until};
+use super::common::hosts::{DEADLINE, pass_stubs, pin_to_cpu, wait_until};
 use super::common::stress::{grow_receive_buffer, pauses, spin};
-use super::cpus::{Counters, pin_to};
+use super::cpus::Counters;
 use super::sender::{self, Port};
 
 /// Ops that a sender runs ahead of what is acknowledged before it starts again from there.
@@ -70,7 +70,7 @@ struct Fire<'f> {
 impl Fire<'_> {
     /// One CPU: mostly the next ops, sometimes one that is held already or one too far.
     fn send(&self, cpu: u64) {
-        pin_to(cpu as usize);
+        pin_to_cpu(cpu as usize);
         let port = Port::new(self.fabric, 1, &self.sent);
         let (mut packet, mut last) = (cpu, (0, 0));
         while !self.stop.load(Ordering::Relaxed) {

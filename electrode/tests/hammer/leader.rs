@@ -15,8 +15,8 @@ use electrode::{Endpoint, Event, Round};
 use super::CPUS;
 use super::common::actor::{Actor, Prepare, socket};
 use super::common::group::{PORT, open};
-use super::common::hosts::{DEADLINE, pass_stubs};
-use super::cpus::{Counters, pin_to};
+use super::common::hosts::{DEADLINE, pass_stubs, pin_to_cpu};
+use super::cpus::Counters;
 use super::sender::{self, Port};
 
 /// Members, the leader among them.
@@ -61,7 +61,7 @@ impl Fire<'_> {
 
     /// One CPU: every other ack of each wave, so that the acks of a round, and those of a member, meet on two CPUs.
     fn send(&self, cpu: usize) {
-        pin_to(cpu);
+        pin_to_cpu(cpu);
         let port = Port::new(self.fabric, 0, &self.sent);
         for number in 0.. {
             let Some(Wave { epoch, first }) = self.wave(number) else { return };
