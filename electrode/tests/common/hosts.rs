@@ -1,5 +1,6 @@
 //! What tests on virtual hosts share.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use electrode::fabric::{Fabric, FabricConfig, Family, NetNs};
@@ -46,11 +47,29 @@ pub fn pass_stubs(fabric: &Fabric) -> Vec<electrode::PassStub> {
     fabric.switch().run(|| (0..fabric.hosts().len()).map(attach).collect()).unwrap()
 }
 
-pub fn pin_to_cpu(cpu: usize) {
+/// CPUs that this process was given, as it started.
+pub fn cpus() -> &'static [usize] {
+    static CPUS: OnceLock<Vec<usize>> = OnceLock::new();
+    CPUS.get_or_init(|| {
+        // SAFETY: all-zero is an empty set.
+        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: room for a set, of the size that is stated. The first thread has the process's id.
+        let got =
+            unsafe { libc::sched_getaffinity(std::process::id() as i32, size_of_val(&set), &raw mut set) };
+        assert_eq!(got, 0, "{}", std::io::Error::last_os_error());
+        // SAFETY: within the set.
+        (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect()
+    })
+}
+
+/// Keeps this thread on the process's first CPU, its second, ...: on the only one if there is one.
+pub fn pin_to_cpu(which: usize) {
+    let cpu = cpus()[which % cpus().len()];
     // SAFETY: all-zero is an empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: plain arithmetic on a set of our own; CPUs beyond it are ignored.
+    // SAFETY: a CPU that is in the set that was read above.
     unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: a set of the size that is stated. Fails where there is only one CPU: then there is no pinning.
-    unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+    // SAFETY: a set of the size that is stated.
+    let set = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
 }

@@ -1,14 +1,10 @@
 //! Which CPU does what: the counters of an endpoint's programs, CPU by CPU.
 
+use super::common::hosts::cpus;
 use electrode::abi::Verdict;
 use electrode::fabric::Host;
 use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-
-/// CPUs that this process may run on.
-pub fn online() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
 
 /// The counters of the one endpoint that is open on a host.
 pub struct Counters(MapHandle);
@@ -54,11 +50,12 @@ impl Counters {
 
     /// # Panics
     /// Unless each of the CPUs that sent has run the programs.
-    pub fn assert_parallel(&self, cpus: usize, verdicts: &[Verdict]) {
-        for (cpu, counters) in self.by_cpu().iter().enumerate().take(cpus) {
+    pub fn assert_parallel(&self, senders: usize, verdicts: &[Verdict]) {
+        let by_cpu = self.by_cpu();
+        for cpu in cpus().iter().take(senders) {
             let count: u64 =
-                counters.iter().filter(|(v, _)| verdicts.contains(v)).map(|(_, count)| count).sum();
-            assert!(count > 0, "no program on CPU {cpu}: {:?}", self.by_cpu());
+                by_cpu[*cpu].iter().filter(|(v, _)| verdicts.contains(v)).map(|(_, count)| count).sum();
+            assert!(count > 0, "no program on CPU {cpu}: {by_cpu:?}");
             println!("CPU {cpu}: {count} of {verdicts:?}");
         }
     }

@@ -1,8 +1,8 @@
 //! A leader: the acks of four members for many rounds at a time, each sent once, by one CPU or the other; user space recounts, reuses slots while the last acks of the rounds before are still on their way, and steps down and leads again
 //! in the middle. L1 to L4, L8.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Barrier, Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,8 @@ struct Fire<'f> {
     /// There is one more, or nothing more to do.
     more: Condvar,
     /// Where the CPUs meet, so that they send at the same time.
-    start: Barrier,
+    /// CPUs that were ready for a wave, all waves together.
+    ready: AtomicUsize,
     /// How many waves each CPU has sent.
     done: [AtomicU64; CPUS],
     /// Who waits for that.
@@ -76,7 +77,7 @@ impl Fire<'_> {
                     port.frame(member as usize, &ack)
                 })
                 .collect();
-            self.start.wait();
+            self.start_together(number);
             for frame in frames {
                 while !port.send(&frame) {
                     std::thread::yield_now();
@@ -84,6 +85,14 @@ impl Fire<'_> {
             }
             self.done[cpu].store(number as u64 + 1, Ordering::SeqCst);
             self.owner.unpark();
+        }
+    }
+
+    /// Waits for the other CPU, unless the test is over: it may have failed there.
+    fn start_together(&self, wave: usize) {
+        self.ready.fetch_add(1, Ordering::SeqCst);
+        while self.ready.load(Ordering::SeqCst) < (wave + 1) * CPUS && !self.stop.load(Ordering::SeqCst) {
+            std::hint::spin_loop();
         }
     }
 
@@ -269,7 +278,7 @@ pub fn hammer(hook: Hook, time: Duration) {
         actors,
         waves: Mutex::default(),
         more: Condvar::new(),
-        start: Barrier::new(CPUS),
+        ready: AtomicUsize::new(0),
         owner: std::thread::current(),
         done: Default::default(),
         sent: AtomicU64::new(0),

@@ -389,7 +389,7 @@ fn a11_reuse_of_an_unreleased_slot_is_noticed() {
 
 #[test]
 fn p2_reopening_with_the_same_epoch_is_noticed() {
-    caught(replaced().explore(Plant::SameEpoch), "C");
+    caught(replaced().explore(Plant::SameEpoch), "C8:");
 }
 
 #[test]
