@@ -1,5 +1,5 @@
-//! A hundred times (or `ELECTRODE_CYCLES` times): an endpoint is opened and works, its process is killed, `elecctl detach` runs. Every time all is
-//! as before, and other people's programs have seen every packet.
+//! A hundred times (or `ELECTRODE_CYCLES` times): an endpoint is opened and works, its process is killed, `elecctl
+//! detach` runs. Every time all is as before, and other people's programs have seen every packet.
 
 mod common;
 

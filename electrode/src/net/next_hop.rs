@@ -97,7 +97,7 @@ impl Watcher {
         let events = Netlink::subscribe(groups).map_err(Error::io("netlink subscription"))?;
         let netlink = Netlink::open().map_err(Error::io("netlink socket"))?;
         let mut table = Table { netlink, ifindex, peers, via: Vec::new(), sink };
-        table.refresh().map_err(Error::io("reading the neighbour table"))?;
+        table.refresh().map_err(Error::io("reading the tables of links, routes and neighbours"))?;
 
         // SAFETY: eventfd has no preconditions; the result is checked.
         let stop = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };

@@ -1,5 +1,6 @@
-//! A leader: the acks of four members for many rounds at a time, each sent once, by one CPU or the other; user space recounts, reuses slots while the last acks of the rounds before are still on their way, and steps down and leads again
-//! in the middle. L1 to L4, L8.
+//! A leader: the acks of four members for many rounds at a time, each sent once, by one CPU or the other; user space
+//! recounts, reuses slots while the last acks of the rounds before are still on their way, and steps down and leads
+//! again in the middle. L1 to L4, L8.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};

@@ -1,8 +1,9 @@
 //! The kernel programs, access by access and order by order: `fast_ack.h` `elec_prepare`, `elec_repeat`; `quorum.h`
 //! `elec_vote`; `words.h`.
 //!
-//! As weak as any machine that they run on. A load of a word (`elec_load`) acquires and comes after all loads before it; a swap
-//! that swaps is a full barrier, one that does not orders nothing that anything rests on; everything else is relaxed.
+//! As weak as any machine that they run on. A load of a word (`elec_load`) acquires and comes after all loads before
+//! it; a swap that swaps is a full barrier, one that does not orders nothing that anything rests on; everything else
+//! is relaxed.
 //!
 //! Where a program loads a word that it will swap, the load is a read-modify-write here (on other machines than x86 it is
 //! one, and on x86 no load is late): of a load and then a swap by one thread loom would not see that the swap could have
