@@ -251,6 +251,7 @@ pub(super) fn start(shared: &Shared, node: usize) {
             world.nodes[node].process = Process::Asleep(driver);
             let now = world.now;
             world.wake(node, now);
+            world.play_to_newcomer(node);
         }
         Ok(Err(error)) => {
             world.violate(Err(Violation::new("start", node, error.to_string())));

@@ -60,10 +60,22 @@ impl World {
         tape.last.push_back(kept);
     }
 
-    /// Plays back to one machine what another one once told it, in its order, beginning anywhere.
+    /// A process that has just started knows nobody: the best one to play something back to.
+    pub(super) fn play_to_newcomer(&mut self, node: usize) {
+        if self.weather.playback_every_ns > 0 && self.rng.bool() {
+            (0..self.weather.members).filter(|from| *from != node).for_each(|from| self.play(from, node));
+        }
+    }
+
+    /// Plays back to one machine what another one once told it.
     pub(super) fn play_back(&mut self, to: usize) {
         let members = self.weather.members;
         let from = (to + self.rng.usize(1..members)) % members;
+        self.play(from, to);
+    }
+
+    /// In its order, beginning anywhere.
+    fn play(&mut self, from: usize, to: usize) {
         let lives = [from, to].map(|node| self.nodes[node].life);
         let tape = self.recordings.tape(from, to);
         let earlier = tape.first.iter().chain(&tape.last).filter(|kept| kept.lives != lives);

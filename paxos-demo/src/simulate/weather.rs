@@ -47,7 +47,7 @@ impl Rare {
             encode_ns_max: [0, 0, 0, MS, 20 * MS, 200 * MS][rng.usize(0..6)],
             gone_every_ns: [0, 0, 0, 0, 300 * MS, 1500 * MS][rng.usize(0..6)],
             authenticated: rng.u8(0..3) == 0,
-            playback_every_ns: [0, 0, 0, 0, 20 * MS, 80 * MS][rng.usize(0..6)],
+            playback_every_ns: [0, 0, 0, 10 * MS, 20 * MS, 80 * MS][rng.usize(0..6)],
         }
     }
 }

@@ -55,10 +55,13 @@ fn a_dead_leader_is_not_brought_back_by_what_it_once_said() {
         let actions = hello_of(&mut replica, now * MS, 1, life(1), life(1));
         assert!(!believes(&actions), "{actions:?}");
         for message in [&earlier, &begun] {
-            replica.on_old_message(now * MS, id(1), life(1), message.clone());
+            // Also where nobody remembers that it was heard before.
+            replica.on_member_heard(now * MS, id(1), life(1));
+            replica.on_peer_message(now * MS, id(1), life(1), message.clone());
         }
         replica.on_tick(now * MS);
-        drain(&mut replica);
+        let actions = drain(&mut replica);
+        assert!(!believes(&actions), "{actions:?}");
         assert_eq!(replica.status().role, RoleName::ViewChange);
     }
     // Once replica 0 is back the next view is theirs.
