@@ -244,8 +244,8 @@ impl EndpointConfig {
             if addr.is_ipv4() != self.members[0].is_ipv4() {
                 return bad(format!("member {i} ({addr}) has another address family than member 0"));
             }
-            if addr.port() == 0 || addr.ip().is_unspecified() || addr.ip().is_multicast() {
-                return bad(format!("member {i}: {addr} is not an address that others can reach"));
+            if let Err(why) = reachable(addr) {
+                return bad(format!("member {i}: {why}"));
             }
             if self.members[..i].contains(addr) {
                 return bad(format!("members share the address {addr}"));
@@ -277,6 +277,34 @@ impl EndpointConfig {
     }
 }
 
+/// Whether others can reach a replica under this address; otherwise why not, and what to write instead.
+pub fn reachable(addr: &SocketAddr) -> std::result::Result<(), String> {
+    let not = |what: &str, instead: &str| {
+        Err(format!("{addr} is not an address that others can reach, for it is {what}: write {instead}"))
+    };
+    const UNICAST: &str = "the unicast address of the replica's interface";
+    if addr.port() == 0 {
+        return not("without a port", "one that is not 0");
+    }
+    if addr.ip().is_unspecified() {
+        return not("every address of whoever reads it", UNICAST);
+    }
+    if addr.ip().is_multicast() {
+        return not("a multicast address", UNICAST);
+    }
+    match addr {
+        SocketAddr::V4(v4) if v4.ip().is_broadcast() => not("the broadcast address", UNICAST),
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(ip) => not("an IPv4 address in IPv6's clothes", &format!("{ip}:{}", v6.port())),
+            None if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+                not("link-local without an interface", "a global or unique local address (fd00::/8)")
+            }
+            None => Ok(()),
+        },
+        SocketAddr::V4(_) => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,6 +329,18 @@ mod tests {
         assert!(refusal(&config(&["10.0.0.1:1", "[fd00::2]:1"])).contains("family"));
         assert!(refusal(&config(&["10.0.0.1:1", "10.0.0.1:1"])).contains("share"));
         assert!(refusal(&config(&["0.0.0.0:1"])).contains("reach"));
+        for (addr, instead) in [
+            ("10.0.0.1:0", "not 0"),
+            ("[::]:1", "unicast"),
+            ("224.0.0.1:1", "unicast"),
+            ("[ff02::1]:1", "unicast"),
+            ("255.255.255.255:1", "unicast"),
+            ("[::ffff:10.0.0.1]:7", "write 10.0.0.1:7"),
+            ("[fe80::1]:1", "fd00::/8"),
+        ] {
+            let said = refusal(&config(&[addr]));
+            assert!(said.contains(addr) && said.contains(instead), "{said}");
+        }
         let mut c = config(&["10.0.0.1:1"]);
         c.log_slots = 1000;
         assert!(refusal(&c).contains("power of two"));

@@ -5,10 +5,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod acks;
 mod flood;
 mod follower;
 mod half;
 mod leader;
 mod mapped;
+mod passed_up;
 mod rotation;
 mod target;

@@ -193,13 +193,7 @@ fn address(text: &Spanned<String>) -> Result<SocketAddr, String> {
             "'{written}' is not an address and port; write \"10.0.0.1:7100\" or \"[fd00::1]:7100\" (no host names)"
         )
     })?;
-    if address.port() == 0 {
-        return Err(format!("'{written}': the port must not be 0"));
-    }
-    if address.ip().is_unspecified() || address.ip().is_multicast() {
-        return Err(format!("'{written}' is not the address of one host"));
-    }
-    Ok(address)
+    electrode::config::reachable(&address).map(|()| address)
 }
 
 fn power_of_two(

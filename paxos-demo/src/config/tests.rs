@@ -105,9 +105,12 @@ fn addresses_must_be_distinct_numeric_and_of_one_family() {
     refused(&GOOD.replace(third, "[fd00::3]:7100"), 15, "all IPv4 addresses or all IPv6 addresses");
     refused(&GOOD.replace(third, "localhost:7100"), 15, "no host names");
     refused(&GOOD.replace(third, "10.0.0.3"), 15, "not an address and port");
-    refused(&GOOD.replace(third, "10.0.0.3:0"), 15, "port must not be 0");
-    refused(&GOOD.replace(third, "0.0.0.0:7100"), 15, "not the address of one host");
-    refused(&GOOD.replace(third, "224.0.0.1:7100"), 15, "not the address of one host");
+    refused(&GOOD.replace(third, "10.0.0.3:0"), 15, "write one that is not 0");
+    for unreachable in ["0.0.0.0:7100", "224.0.0.1:7100", "255.255.255.255:7100"] {
+        refused(&GOOD.replace(third, unreachable), 15, "write the unicast address");
+    }
+    refused(&GOOD.replace(third, "[::ffff:10.0.0.3]:7100"), 15, "write 10.0.0.3:7100");
+    refused(&GOOD.replace(third, "[fe80::3]:7100"), 15, "link-local");
 }
 
 #[test]

@@ -60,6 +60,34 @@ impl From<&elec_round> for Round {
     }
 }
 
+impl Slot {
+    /// The slot that begins with this header, with as much of what follows as it says.
+    pub fn read(raw: &SlotHeader, behind: &[u8]) -> Self {
+        let mut slot = Self::default();
+        slot.become_of(raw, behind);
+        slot
+    }
+
+    /// The same into a slot that may hold it already.
+    fn become_of(&mut self, raw: &SlotHeader, behind: &[u8]) {
+        let payload = &behind[..behind.len().min(raw.payload_bytes as usize)];
+        let mut kept = std::mem::take(&mut self.payload);
+        if kept != payload {
+            kept.clear();
+            kept.extend_from_slice(payload);
+        }
+        *self = Self {
+            epoch: raw.epoch,
+            view: raw.view,
+            first: raw.first,
+            last: raw.last,
+            round_tag: raw.round_tag,
+            leader_epoch: raw.leader_epoch,
+            payload: kept,
+        };
+    }
+}
+
 /// The key in a place, if there is one.
 fn key_of(raw: &elec_key) -> Option<Key> {
     let [first, second] = [raw.k0, raw.k1].map(u64::to_le_bytes);
@@ -170,21 +198,8 @@ impl View {
         let raw: SlotHeader = unsafe { read(element) };
         let bytes = (raw.payload_bytes as usize).min(self.slots.stride() - SLOT_HEADER_BYTES);
         // SAFETY: within the element; nobody writes while this borrow of the memory lasts, which is this function.
-        let payload = unsafe { std::slice::from_raw_parts(element.add(SLOT_HEADER_BYTES), bytes) };
-        let mut kept = std::mem::take(&mut slot.payload);
-        if kept != payload {
-            kept.clear();
-            kept.extend_from_slice(payload);
-        }
-        *slot = Slot {
-            epoch: raw.epoch,
-            view: raw.view,
-            first: raw.first,
-            last: raw.last,
-            round_tag: raw.round_tag,
-            leader_epoch: raw.leader_epoch,
-            payload: kept,
-        };
+        let behind = unsafe { std::slice::from_raw_parts(element.add(SLOT_HEADER_BYTES), bytes) };
+        slot.become_of(&raw, behind);
     }
 
     pub(super) fn fetch_counters(&mut self, kernel: &mut Kernel) -> io::Result<()> {
