@@ -3,8 +3,7 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use common::actor::{Actor, Prepare, QUIET};
 use common::group::{PORT, Seen, open, round};
 use common::hosts::{DEADLINE, fabric, pin_to_cpu};
 use common::privileged;
+use common::stress::{grow_receive_buffer, pauses, spin};
 use electrode::abi::Verdict;
 use electrode::config::{Backend, EndpointConfig, Offloads};
 use electrode::fabric::Family;
@@ -57,21 +57,6 @@ struct Fire {
     stop: AtomicBool,
     /// Highest op acknowledged in each view.
     acked: Mutex<BTreeMap<u64, u64>>,
-}
-
-fn grow_receive_buffer(socket: &UdpSocket) {
-    let bytes: libc::c_int = 64 << 20;
-    // SAFETY: an int option with an int's size.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUFFORCE,
-            (&raw const bytes).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// A payload that shows by itself whether it belongs to this op and comes from one packet alone.
@@ -180,22 +165,6 @@ fn follower_under_fire(test: impl FnOnce(&Fire, &mut Endpoint)) {
         c.log_slots = LOG_SLOTS;
     };
     test(&fire, &mut open(&fabric, 2, 1, &adjust));
-}
-
-/// Uneven pauses, the same in every run.
-fn pauses() -> impl Iterator<Item = Duration> {
-    let mut state = 1u64;
-    std::iter::repeat_with(move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        Duration::from_nanos((state >> 33) % 30_000)
-    })
-}
-
-fn spin(time: Duration) {
-    let since = Instant::now();
-    while since.elapsed() < time {
-        std::hint::spin_loop();
-    }
 }
 
 /// C8: each opening has a view of its own, so that an ack tells under which opening it was given.

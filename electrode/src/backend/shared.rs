@@ -14,6 +14,8 @@ use crate::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
 use crate::words::{self, GateState, GateWord};
 
 const BUSY: u64 = 1 << abi::BUSY_SHIFT;
+/// Zero in these bits is `Frozen` (D1).
+const STATE: u64 = 0b11 << abi::STATE_SHIFT;
 
 /// A word that both sides change.
 pub(crate) trait Word {
@@ -21,6 +23,7 @@ pub(crate) trait Word {
     fn store(&self, value: u64, order: Ordering);
     /// `Err` is the word that was found instead of `expected`. Acquires and, if it swaps, releases.
     fn swap(&self, expected: u64, new: u64) -> Result<u64, u64>;
+    /// Acquires and releases.
     fn and(&self, mask: u64);
 }
 
@@ -97,19 +100,11 @@ pub(crate) fn gate(memory: &impl Memory) -> GateWord {
     GateWord::unpack(memory.word(At::Gate).load(Acquire))
 }
 
-/// U1: from here on no program's swap succeeds.
+/// U1: from here on no program's swap succeeds. Busy bit, epoch and tail stay.
 pub(crate) fn freeze(memory: &impl Memory) {
-    let word = memory.word(At::Gate);
-    let mut seen = word.load(Acquire);
-    loop {
-        let frozen = GateWord { state: GateState::Frozen, ..GateWord::unpack(seen) }.pack();
-        match word.swap(seen, frozen) {
-            Ok(_) => break,
-            Err(now) => seen = now,
-        }
-    }
+    memory.word(At::Gate).and(!STATE);
     // F0: what is written under the frozen gate must not be seen before the freeze, or a program that met the next
-    // configuration could look at the gate again and find it as it was. A swap alone orders what came before it.
+    // configuration could look at the gate again and find it as it was. The AND alone orders what came before it.
     memory.fence();
 }
 

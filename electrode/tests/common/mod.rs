@@ -21,6 +21,7 @@ pub mod hosts;
 pub mod memory;
 #[cfg(feature = "fabric")]
 pub mod strangers;
+pub mod stress;
 #[cfg(all(feature = "fabric", feature = "ebpf"))]
 pub mod traces;
 #[cfg(all(feature = "fabric", feature = "ebpf"))]

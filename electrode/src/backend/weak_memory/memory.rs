@@ -32,7 +32,8 @@ pub(super) struct Shared {
 
 impl Word for Shared {
     fn load(&self, order: Ordering) -> u64 {
-        let word = self.cell.load(if self.relaxed { Ordering::Relaxed } else { order });
+        let order = if self.relaxed { Ordering::Relaxed } else { order };
+        let word = self.cell.load(order);
         if self.busy_ignored { word & !BUSY } else { word }
     }
 
@@ -52,10 +53,14 @@ impl Word for Shared {
 
     fn swap(&self, expected: u64, new: u64) -> Result<u64, u64> {
         let swap = |expected| self.cell.compare_exchange(expected, new, Ordering::AcqRel, Ordering::Acquire);
-        match swap(expected) {
-            Err(found) if self.busy_ignored && found & !BUSY == expected => swap(found),
-            swapped => swapped,
+        let mut swapped = swap(expected);
+        while let Err(found) = swapped
+            && self.busy_ignored
+            && found & !BUSY == expected
+        {
+            swapped = swap(found);
         }
+        swapped
     }
 
     fn and(&self, mask: u64) {

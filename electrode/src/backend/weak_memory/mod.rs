@@ -11,6 +11,7 @@
 mod follower;
 mod leader;
 mod memory;
+mod path;
 mod program;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -69,7 +70,6 @@ fn explore(preemptions: Option<usize>, run: impl Fn() + Send + Sync + 'static) -
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;
     builder.max_branches = 10_000;
-    builder.max_duration = Some(std::time::Duration::from_secs(25));
     let executions = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&executions);
     let checked = catch_unwind(AssertUnwindSafe(|| {

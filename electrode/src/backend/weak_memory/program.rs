@@ -1,9 +1,12 @@
 //! The kernel programs, access by access and order by order: `fast_ack.h` `elec_prepare`, `elec_repeat`; `quorum.h`
 //! `elec_vote`; `words.h`.
 //!
-//! As weak as any machine that they run on: the load of a word acquires and comes after all loads before it
-//! (`elec_load`: x86 keeps loads in order, elsewhere it is a full barrier), a swap that swaps is a full barrier, one that
-//! does not orders nothing, and everything else is relaxed.
+//! As weak as any machine that they run on. A load of a word (`elec_load`) acquires and comes after all loads before it; a swap
+//! that swaps is a full barrier, one that does not orders nothing that anything rests on; everything else is relaxed.
+//!
+//! Where a program loads a word that it will swap, the load is a read-modify-write here (on other machines than x86 it is
+//! one, and on x86 no load is late): of a load and then a swap by one thread loom would not see that the swap could have
+//! come before an earlier load of another.
 
 use loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use loom::sync::atomic::{AtomicU64, fence};
@@ -44,7 +47,7 @@ pub(super) struct Prepared {
     pub rang: bool,
 }
 
-/// `elec_swap`. What a swap that fails orders, the fence before it, nothing rests on.
+/// `elec_swap`.
 fn swap(memory: &Weak, word: &AtomicU64, expected: u64, new: u64) -> Result<u64, u64> {
     let barrier = memory.plant != Plant::SwapNoBarrier;
     if barrier {
@@ -63,9 +66,19 @@ fn load(word: &AtomicU64) -> u64 {
     word.load(Acquire)
 }
 
+/// The same, of a word that is about to be swapped.
+fn load_to_swap(word: &AtomicU64) -> u64 {
+    fence(Acquire);
+    word.fetch_or(0, Acquire)
+}
+
 fn load_gate(memory: &Weak) -> GateWord {
     let relaxed = memory.plant == Plant::GateRelaxed;
-    GateWord::unpack(if relaxed { memory.gate.cell.load(Relaxed) } else { load(&memory.gate.cell) })
+    GateWord::unpack(if relaxed {
+        memory.gate.cell.fetch_or(0, Relaxed)
+    } else {
+        load_to_swap(&memory.gate.cell)
+    })
 }
 
 /// `elec_take_bell`: true for exactly one caller once `value` has reached it.
@@ -108,8 +121,8 @@ fn log(
     match rules::position(gate.op, op, op) {
         Append::New => {}
         Append::Duplicate => {
-            let open =
-                memory.plant == Plant::DuplicateUnchecked || rules::still_open(gate, load_gate(memory));
+            let open = memory.plant == Plant::DuplicateUnchecked
+                || rules::still_open(gate, GateWord::unpack(load(&memory.gate.cell)));
             return if open { Ok(Verdict::TxAckRepeated) } else { Err(Verdict::PassRaced) };
         }
         refused => return Err(refused.refusal().expect("neither new nor held")),
@@ -182,7 +195,7 @@ fn count(memory: &Weak, ack: &Vote, woke: &mut bool) -> Result<Verdict, Verdict>
     rules::admit_view(View(memory.view.load(Relaxed)), header.view())?;
     rules::admit_leader_epoch(gate.epoch, header.leader_epoch())?;
     let round = memory.round(last);
-    let mut seen = load(&round.vote.cell);
+    let mut seen = load_to_swap(&round.vote.cell);
     if !rules::was_sent(seen, OpNumber(round.op.load(Relaxed)), gate.epoch, last) {
         return Err(Verdict::DropVoteStale);
     }
@@ -223,7 +236,7 @@ fn count(memory: &Weak, ack: &Vote, woke: &mut bool) -> Result<Verdict, Verdict>
 
 /// `elec_raise`.
 fn raise(memory: &Weak, word: &AtomicU64, epoch: Epoch, op: OpNumber) -> Result<(), Verdict> {
-    let mut seen = load(word);
+    let mut seen = load_to_swap(word);
     for _ in 0..SWAP_TRIES {
         let Some(merged) = rules::merge_max(seen, epoch, op) else { return Ok(()) };
         if memory.plant == Plant::MaximumStored {
