@@ -77,7 +77,9 @@ fn variants() -> Vec<elec_params> {
     for bits in 0u8..32 {
         let flag = |bit: u8| bits >> bit & 1;
         // The longest payload, that of IPv6 on a usual link, and one that nobody would expect.
-        for (members, slot_payload_bytes) in [(2, 1392), (32, 1392), (32, if flag(0) == 1 { 1372 } else { 257 })] {
+        for (members, slot_payload_bytes) in
+            [(2, 1392), (32, 1392), (32, if flag(0) == 1 { 1372 } else { 257 })]
+        {
             all.push(elec_params {
                 members,
                 slot_payload_bytes,
