@@ -60,10 +60,14 @@ static __always_inline void elec_clear_busy(struct elec_control *c)
 /* The payload into its slot; with keys, the very bytes that the tag was made of (F4). */
 static __always_inline long elec_fill(void *ctx, bool xdp, struct elec_slot *slot, __u32 index, __u32 n)
 {
+	__u64 bytes = n, most = elec_params.slot_payload_bytes;
+
 	if (elec_params.authenticated)
 		return elec_fill_from_scratch(index, n);
+	/* The caller has seen that it fits. 6.1 has forgotten by now, and a slot may be shorter than the longest. */
+	asm volatile("if %0 <= %1 goto +1\n\t%0 = %1" : "+r"(bytes) : "r"(most));
 	return elec_read(ctx, xdp, elec_l4_off() + ELEC_L4_BYTES, slot->payload,
-			 elec_between(1, n, ELEC_PAYLOAD_BYTES_MAX));
+			 elec_between(1, bytes, ELEC_PAYLOAD_BYTES_MAX));
 }
 
 static __always_inline int elec_prepare(void *ctx, bool xdp, struct elec_frame *f, struct elec_control *c,

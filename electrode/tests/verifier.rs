@@ -14,7 +14,7 @@ use std::process::Command;
 
 use common::privileged;
 use electrode_bpf::ElectrodeSkelBuilder;
-use electrode_bpf::types::elec_params;
+use electrode_bpf::types::{elec_params, elec_slot_hdr};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use serde::Deserialize;
 
@@ -48,6 +48,9 @@ fn load(params: elec_params, worst: &mut BTreeMap<&'static str, u32>) {
     let mut open = ElectrodeSkelBuilder::default().open(&mut storage).unwrap();
     open.maps.rodata_data.as_deref_mut().unwrap().elec_params = params;
     open.maps.elec_slots.set_max_entries(params.slots).unwrap();
+    // As for a real endpoint: what is written beyond a short slot must be refused.
+    let slot_bytes = size_of::<elec_slot_hdr>() + params.slot_payload_bytes as usize + 8;
+    open.maps.elec_slots.set_value_size(slot_bytes.next_multiple_of(8) as u32).unwrap();
     open.maps.elec_rounds.set_max_entries(params.window).unwrap();
     let skel = open.load().unwrap_or_else(|e| panic!("load: {e:#}"));
     for (name, program) in [
@@ -64,7 +67,6 @@ fn load(params: elec_params, worst: &mut BTreeMap<&'static str, u32>) {
 fn variants() -> Vec<elec_params> {
     let base = elec_params {
         slots: 64,
-        slot_payload_bytes: 1392,
         window: 64,
         offload_broadcast: 1,
         offload_fast_ack: 1,
@@ -74,9 +76,13 @@ fn variants() -> Vec<elec_params> {
     let mut all = Vec::new();
     for bits in 0u8..32 {
         let flag = |bit: u8| bits >> bit & 1;
-        for members in [2, 32] {
+        // The longest payload, that of IPv6 on a usual link, and one that nobody would expect.
+        for (members, slot_payload_bytes) in
+            [(2, 1392), (32, 1392), (32, if flag(0) == 1 { 1372 } else { 257 })]
+        {
             all.push(elec_params {
                 members,
+                slot_payload_bytes,
                 ipv6: flag(0),
                 log_only: flag(1),
                 lease_required: flag(2),

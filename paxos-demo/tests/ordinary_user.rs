@@ -7,6 +7,7 @@ mod common;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::{privileged, program, start, wait_for};
@@ -17,6 +18,14 @@ use paxos_demo::cluster::{Cluster, Spec};
 use paxos_demo::config::ClusterConfig;
 use paxos_demo::node::NodeStatus;
 use paxos_demo::status::RoleName;
+
+/// One test at a time: one that starts a process lends it all descriptors for a moment, and a program that somebody still
+/// has open for writing, as `Site::new` has, cannot be executed.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 const USER: &str = "nobody";
 /// How long the dead are waited for.
@@ -121,6 +130,7 @@ fn replicas_of_an_ordinary_user_work_and_leave_nothing() {
     if !privileged("replicas_of_an_ordinary_user_work_and_leave_nothing") {
         return;
     }
+    let _alone = alone();
     for tc in mechanisms() {
         let mut cluster = start(spec(tc));
         let pids: Vec<u32> = (0..3).map(|id| cluster.pid(id).unwrap()).collect();
@@ -250,6 +260,7 @@ fn ambient_capabilities_are_used_and_dropped() {
     if !privileged("ambient_capabilities_are_used_and_dropped") {
         return;
     }
+    let _alone = alone();
     let site = Site::new();
     let uid = nobody();
     let as_nobody = [
@@ -288,6 +299,7 @@ fn a_directory_of_somebody_else_is_refused_at_start() {
     if !privileged("a_directory_of_somebody_else_is_refused_at_start") {
         return;
     }
+    let _alone = alone();
     let site = Site::new();
     let roots = site.data_dir("roots", 0);
     let refusal = site.refusal(&[], &roots, &["--user", USER]);
@@ -305,6 +317,7 @@ fn an_effective_user_is_made_a_real_one() {
     if !privileged("an_effective_user_is_made_a_real_one") {
         return;
     }
+    let _alone = alone();
     let site = Site::new();
     let uid = nobody();
     let data = site.data_dir("data", uid);
@@ -327,6 +340,7 @@ fn what_was_there_before_is_not_given_away() {
     if !privileged("what_was_there_before_is_not_given_away") {
         return;
     }
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let [made, treasure, link, twin] = ["made", "treasure", "link", "twin"].map(|name| dir.path().join(name));
     let owner = |path: &Path| std::fs::symlink_metadata(path).unwrap().uid();
