@@ -19,6 +19,8 @@ const LOOKS: u32 = 3;
 /// How long a thread may sit in a system call that no signal interrupts, or block signals, which every thread does
 /// for a moment while it starts.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Looks that it may take as well: time says little on a machine where everybody waits for a processor.
+const PATIENT_LOOKS: u32 = 1000;
 
 /// Signals are the process's: one call at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -79,9 +81,11 @@ fn broadcast(signal: libc::c_int) -> Result<()> {
     let (since, mut asked) = (Instant::now(), BTreeSet::new());
     // Threads that a look found without privileges. One look is not enough: the list leaves out threads while others
     // end, and one that starts may be the child of a thread that was told only after. Whoever has none can give none.
-    let (mut clean, mut looks) = (BTreeSet::new(), 0);
+    let (mut clean, mut looks, mut looks_in_all) = (BTreeSet::new(), 0, 0);
     loop {
         let (threads, vanished) = threads(signal)?;
+        looks_in_all += 1;
+        let patient = since.elapsed() < PATIENCE || looks_in_all < PATIENT_LOOKS;
         let (privileged, bare): (Vec<_>, Vec<_>) = threads.into_iter().partition(|t| t.privileged);
         let settled = !vanished && privileged.is_empty() && bare.iter().all(|t| clean.contains(&t.id));
         looks = if settled { looks + 1 } else { 0 };
@@ -89,7 +93,7 @@ fn broadcast(signal: libc::c_int) -> Result<()> {
             return Ok(());
         }
         clean.extend(bare.iter().map(|t| t.id));
-        if privileged.is_empty() && since.elapsed() > PATIENCE {
+        if privileged.is_empty() && !patient {
             return Err(Error::Kernel {
                 what: "drop all capabilities".into(),
                 reason: "threads come and go faster than they can be looked at".into(),
@@ -102,7 +106,7 @@ fn broadcast(signal: libc::c_int) -> Result<()> {
                 reason: format!("thread {} ({}) {reason}", thread.id, thread.name),
                 hint: "drop them before such threads are started".into(),
             };
-            if since.elapsed() > PATIENCE {
+            if !patient {
                 let blocked = "blocks SIGRTMAX, by which it would be told";
                 return Err(stuck(if thread.blocks_signal { blocked } else { "does not answer" }));
             }
@@ -118,7 +122,8 @@ fn broadcast(signal: libc::c_int) -> Result<()> {
     }
 }
 
-/// The threads of this process that can still run, and whether one ended during the look.
+/// The threads of this process that can still run, and whether one of those listed has ended. If none has, the list left
+/// nobody out who was there when it began: it breaks off only at a thread that ends.
 fn threads(signal: libc::c_int) -> Result<(Vec<Thread>, bool)> {
     let read = || -> io::Result<(Vec<Thread>, bool)> {
         let (mut threads, mut vanished) = (Vec::new(), false);
@@ -130,19 +135,25 @@ fn threads(signal: libc::c_int) -> Result<(Vec<Thread>, bool)> {
                 vanished = true;
                 continue;
             };
-            threads.extend(parse(id, &status, signal));
+            match parse(id, &status, signal) {
+                Some(thread) => threads.push(thread),
+                // The main thread may have ended before the others and stays listed.
+                None if id == std::process::id() as i32 => {}
+                // Another one is about to vanish; what it started may have come after the list.
+                None => vanished = true,
+            }
         }
         Ok((threads, vanished))
     };
     read().map_err(Error::io("reading /proc/self/task, to find all threads"))
 }
 
+/// What its status says of a thread; nothing if it has ended.
 fn parse(id: i32, status: &str, signal: libc::c_int) -> Option<Thread> {
     let field = |name: &str| {
         status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
     };
     let set = |name| field(name).and_then(|hex| u64::from_str_radix(hex, 16).ok());
-    // The main thread may have ended before the others; nothing runs in it any more.
     if field("State").is_some_and(|state| state.starts_with(['Z', 'X'])) {
         return None;
     }
