@@ -146,6 +146,11 @@ impl Session {
         }
     }
 
+    /// Bytes of all that is to be sent.
+    pub fn bytes(&self) -> usize {
+        self.pull.as_ref().map_or(self.packet.len(), |pull| pull.packet.len())
+    }
+
     /// The result of the request that `packet` completed; taken from here if it came in parts.
     pub fn result<'a>(&'a self, packet: &Packet<'a>) -> &'a [u8] {
         match packet {

@@ -337,6 +337,8 @@ impl<'a> Run<'a> {
             self.clients.iter_mut().for_each(|client| client.session.set_target(leader));
         }
         let clients = &self.clients;
+        // Packets of one length leave as one.
+        self.outbox.sort_by_key(|&index| std::cmp::Reverse(clients[index].session.bytes()));
         self.socket.send(self.outbox.iter().flat_map(|&index| clients[index].session.packets()))?;
         self.outbox.clear();
         Ok(())

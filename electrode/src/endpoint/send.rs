@@ -133,7 +133,7 @@ impl Endpoint {
         let header = self.origin.message(self.view, targets, payload.len() as u16);
         let header = self.counted(header);
         let staged = self.socket.stage(&[header.as_bytes(), payload]);
-        self.socket.queue(&staged, to);
+        self.socket.queue_joining(&staged, to);
         Ok(())
     }
 

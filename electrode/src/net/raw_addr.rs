@@ -10,6 +10,12 @@ pub(super) struct RawAddr {
     pub bytes: libc::socklen_t,
 }
 
+impl PartialEq for RawAddr {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
 impl RawAddr {
     pub fn new(addr: SocketAddr) -> Self {
         // SAFETY: all-zero is a valid sockaddr_in6.

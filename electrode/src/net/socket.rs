@@ -1,6 +1,8 @@
 //! A UDP socket that sends and receives in batches (sendmmsg, recvmmsg), or one by one as the paper's
 //! baseline does.
 
+mod outbox;
+
 use std::io;
 use std::mem;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -9,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use self::outbox::Outbox;
 use super::raw_addr::RawAddr;
 
 /// Datagrams taken from the socket by one call.
@@ -59,12 +62,6 @@ enum Io {
     Simulated(Box<dyn Transport>),
 }
 
-/// One queued datagram: a range of the arena and where it goes.
-struct Queued {
-    bytes: Range<usize>,
-    to: RawAddr,
-}
-
 /// Datagrams of one receive. It can be taken out of the socket, so that what arrived may be read while the
 /// socket queues answers.
 #[derive(Default)]
@@ -93,10 +90,7 @@ impl Ring {
 pub struct BatchSocket {
     io: Io,
     calls: Calls,
-    arena: Vec<u8>,
-    /// Where each datagram in the arena ends.
-    ends: Vec<usize>,
-    queue: Vec<Queued>,
+    outbox: Outbox,
     ring: Ring,
     stats: SocketStats,
 }
@@ -122,15 +116,7 @@ impl BatchSocket {
     }
 
     fn over(io: Io, calls: Calls) -> Self {
-        Self {
-            io,
-            calls,
-            arena: Vec::with_capacity(BATCH * 256),
-            ends: Vec::with_capacity(BATCH),
-            queue: Vec::with_capacity(BATCH * 4),
-            ring: Ring::new(),
-            stats: SocketStats::default(),
-        }
+        Self { io, calls, outbox: Outbox::new(), ring: Ring::new(), stats: SocketStats::default() }
     }
 
     /// The socket itself, for options.
@@ -160,36 +146,33 @@ impl BatchSocket {
 
     /// Copies a datagram, in parts, into the arena; it leaves by [`BatchSocket::queue`].
     pub fn stage(&mut self, parts: &[&[u8]]) -> Range<usize> {
-        let start = self.arena.len();
-        for part in parts {
-            self.arena.extend_from_slice(part);
-        }
-        self.ends.push(self.arena.len());
-        start..self.arena.len()
+        self.outbox.stage(parts)
     }
 
     /// Queues a staged datagram for `to`. The same one may go to many.
     pub fn queue(&mut self, staged: &Range<usize>, to: SocketAddr) {
-        self.queue.push(Queued { bytes: staged.clone(), to: RawAddr::new(to) });
+        self.outbox.queue(staged, to, false);
+    }
+
+    /// The same for a datagram that may leave together with others of its kind to the same address: the stack takes
+    /// them as one and cuts them apart at the device (UDP_SEGMENT). They arrive as any others.
+    pub fn queue_joining(&mut self, staged: &Range<usize>, to: SocketAddr) {
+        self.outbox.queue(staged, to, true);
     }
 
     /// A staged datagram, for a change before it leaves.
     pub(crate) fn staged_mut(&mut self, staged: &Range<usize>) -> &mut [u8] {
-        &mut self.arena[staged.clone()]
+        self.outbox.staged_mut(staged)
     }
 
     /// Every staged datagram once, however many it goes to, for a change before it leaves.
-    pub(crate) fn each_staged(&mut self, mut f: impl FnMut(&mut [u8])) {
-        let mut from = 0;
-        for end in &self.ends {
-            f(&mut self.arena[from..*end]);
-            from = *end;
-        }
+    pub(crate) fn each_staged(&mut self, f: impl FnMut(&mut [u8])) {
+        self.outbox.each_staged(f);
     }
 
     /// Whether anything waits to be sent.
     pub fn has_queued(&self) -> bool {
-        !self.queue.is_empty()
+        !self.outbox.is_empty()
     }
 
     /// Sends what is queued. A datagram that the kernel refuses is counted and skipped: it is lost like any
@@ -198,15 +181,17 @@ impl BatchSocket {
         let mut at = 0;
         let mut waited = false;
         if let Io::Simulated(transport) = &mut self.io {
-            for queued in self.queue.drain(..) {
-                transport.send(queued.to.get(), &self.arena[queued.bytes]);
+            for (to, datagram) in self.outbox.iter() {
+                transport.send(to, datagram);
                 self.stats.sent += 1;
             }
+            at = self.outbox.len();
         }
-        while at < self.queue.len() {
+        while at < self.outbox.len() {
+            let fd = self.socket().as_raw_fd();
             let result = match self.calls {
-                Calls::Batched => self.send_batch(at),
-                Calls::Single => self.send_one(at),
+                Calls::Batched => self.outbox.send_batch(fd, at),
+                Calls::Single => self.outbox.send_one(fd, at),
             };
             self.stats.syscalls += 1;
             match result {
@@ -219,59 +204,18 @@ impl BatchSocket {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock && !waited => {
                     waited = true;
                     self.stats.syscalls += 1;
-                    poll_writable(self.socket().as_raw_fd());
+                    poll_writable(fd);
                 }
                 Err(e) if matches!(e.raw_os_error(), Some(libc::EBADF | libc::ENOTSOCK)) => return Err(e),
+                Err(_) if self.outbox.part(at) => {}
                 Err(_) => {
                     at += 1;
                     self.stats.send_failed += 1;
                 }
             }
         }
-        self.queue.clear();
-        self.arena.clear();
-        self.ends.clear();
+        self.outbox.clear();
         Ok(())
-    }
-
-    fn send_batch(&self, from: usize) -> io::Result<usize> {
-        let batch = &self.queue[from..self.queue.len().min(from + BATCH)];
-        // SAFETY: all-zero iovecs and mmsghdrs are valid.
-        let mut iov: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
-        // SAFETY: as above.
-        let mut messages: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
-        for (i, queued) in batch.iter().enumerate() {
-            iov[i].iov_base = self.arena[queued.bytes.clone()].as_ptr().cast_mut().cast();
-            iov[i].iov_len = queued.bytes.len();
-            let header = &mut messages[i].msg_hdr;
-            header.msg_name = (&raw const queued.to.storage).cast_mut().cast();
-            header.msg_namelen = queued.to.bytes;
-            header.msg_iov = &raw mut iov[i];
-            header.msg_iovlen = 1;
-        }
-        // SAFETY: the first `batch.len()` messages point to addresses and iovecs that live until the call
-        // returns; the kernel only reads what they point to.
-        let sent = unsafe {
-            libc::sendmmsg(self.socket().as_raw_fd(), messages.as_mut_ptr(), batch.len() as libc::c_uint, 0)
-        };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
-    }
-
-    fn send_one(&self, at: usize) -> io::Result<usize> {
-        let queued = &self.queue[at];
-        let bytes = &self.arena[queued.bytes.clone()];
-        // SAFETY: pointers and lengths describe live buffers.
-        let sent = unsafe {
-            libc::sendto(
-                self.socket().as_raw_fd(),
-                bytes.as_ptr().cast(),
-                bytes.len(),
-                0,
-                (&raw const queued.to.storage).cast(),
-                queued.to.bytes,
-            )
-        };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(1) }
     }
 
     /// Takes up to [`BATCH`] datagrams that have arrived, without waiting, into the ring.

@@ -57,3 +57,98 @@ fn an_oversized_datagram_reads_as_empty() {
     assert!(b.datagram(0).0.is_empty());
     assert_eq!(b.stats().oversized, 1);
 }
+
+/// What a receiver gets that has the stack leave together what came together (UDP_GRO).
+fn received_joined(socket: &BatchSocket, n: usize) -> Vec<Vec<u8>> {
+    let mut buffer = vec![0; 1 << 16];
+    (0..n)
+        .map(|_| {
+            let buffer = &mut buffer[..];
+            // SAFETY: a buffer of our own and its length.
+            let got = unsafe {
+                libc::recv(socket.socket().as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0)
+            };
+            assert!(got >= 0, "{}", io::Error::last_os_error());
+            buffer[..got as usize].to_vec()
+        })
+        .collect()
+}
+
+fn set(socket: &BatchSocket, level: libc::c_int, option: libc::c_int) {
+    let one: libc::c_int = 1;
+    // SAFETY: a pointer to an int and its size.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.socket().as_raw_fd(),
+            level,
+            option,
+            (&raw const one).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    assert_eq!(set, 0, "{}", io::Error::last_os_error());
+}
+
+/// Lengths of what was queued for one address, in order; each datagram holds its number again and again.
+fn queue_joining(socket: &mut BatchSocket, to: SocketAddr, lengths: &[usize]) {
+    for (n, bytes) in lengths.iter().enumerate() {
+        let staged = socket.stage(&[&vec![n as u8; *bytes]]);
+        socket.queue_joining(&staged, to);
+    }
+}
+
+#[test]
+fn neighbours_of_one_length_leave_as_one() {
+    let (mut a, b) = pair("127.0.0.1:0", Calls::Batched);
+    set(&b, libc::SOL_UDP, libc::UDP_GRO);
+    let to = b.local_addr().unwrap();
+    // A shorter one ends its row, a longer one begins another, an empty one is alone.
+    queue_joining(&mut a, to, &[100, 100, 100, 40, 40, 60, 0, 60]);
+    let alone = a.stage(&[&[8; 60]]);
+    a.queue(&alone, to);
+    a.flush().unwrap();
+    let lengths: Vec<usize> = received_joined(&b, 6).iter().map(Vec::len).collect();
+    assert_eq!(lengths, [340, 40, 60, 0, 60, 60]);
+    assert_eq!((a.stats().sent, a.stats().syscalls), (9, 1));
+}
+
+#[test]
+fn what_left_as_one_arrives_one_by_one() {
+    for bind in ["127.0.0.1:0", "[::1]:0"] {
+        let (mut a, mut b) = pair(bind, Calls::Batched);
+        let (_, mut c) = pair(bind, Calls::Batched);
+        let lengths = [[200; 150].as_slice(), &[1400; 100], &[3]].concat();
+        queue_joining(&mut a, b.local_addr().unwrap(), &lengths);
+        queue_joining(&mut a, c.local_addr().unwrap(), &[70, 70]);
+        a.flush().unwrap();
+        assert_eq!((a.stats().sent, a.stats().syscalls), (253, 1));
+        for (socket, lengths) in [(&mut b, &lengths[..]), (&mut c, &[70, 70])] {
+            let mut n = 0;
+            while n < lengths.len() {
+                for i in 0..socket.receive().unwrap() {
+                    let (bytes, from) = socket.datagram(i);
+                    assert_eq!(bytes, vec![n as u8; lengths[n]]);
+                    assert_eq!(from, a.local_addr().unwrap());
+                    n += 1;
+                }
+            }
+            assert_eq!(socket.receive().unwrap(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_kernel_that_refuses_to_cut_gets_them_one_by_one() {
+    let (mut a, mut b) = pair("127.0.0.1:0", Calls::Batched);
+    // Without checksums nothing can be cut.
+    set(&a, libc::SOL_SOCKET, libc::SO_NO_CHECK);
+    let to = b.local_addr().unwrap();
+    for _ in 0..2 {
+        queue_joining(&mut a, to, &[9; 20]);
+        a.flush().unwrap();
+        assert_eq!(b.receive().unwrap(), 20);
+        assert_eq!(b.datagram(19).0, [19; 9]);
+    }
+    assert_eq!((a.stats().sent, a.stats().send_failed), (40, 0));
+    assert_eq!(a.stats().syscalls, 3, "it is tried once");
+}
