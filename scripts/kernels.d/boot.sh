@@ -5,8 +5,20 @@
 guest_silence_seconds_max=${GUEST_SILENCE_SECONDS_MAX:-1200}
 guest_accel=${GUEST_ACCEL:-tcg,thread=multi} guest_cpu=${GUEST_CPU:-max}
 
-# guest SERIES CONSOLE-FILE CMDLINE [ARGUMENT...]: runs until the guest powers off, or is lost.
+# guest SERIES CONSOLE-FILE CMDLINE [ARGUMENT...]: runs until the guest powers off, or is lost. One whose kernel dies before
+# our first line is booted again: emulation on a busy machine sometimes trips over a kernel that patches its own code.
 guest() {
+    local try
+    for try in 1 2 3; do
+        boot_once "$@"
+        ! grep -q '@@ release' "$2" || return 0
+        cp "$2" "$2-not-up-$try"
+        echo "   boot $try of $1 ended before the guest was up: $(tail -n 3 "$2" | tr -d '\r' | tr '\n' ' ')" >&2
+    done
+}
+
+# boot_once SERIES CONSOLE-FILE CMDLINE [ARGUMENT...]: once.
+boot_once() {
     local dir=$work/$1 console=$2 cmdline=$3 qemu silent=0 said=0 now
     shift 3
     : >"$console"
