@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 
 use self::progress::Progress;
 use self::run::{Measured, RunSpec};
-use crate::cli::{BackendChoice, BenchArgs, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Switch};
+use crate::cli::{BackendChoice, BenchArgs, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, PlotArgs, Switch};
 use crate::cluster::ClusterError;
 use crate::cluster::ready::write_atomically;
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, OffloadChoice};
 use crate::measure;
-use crate::report::{Host, Report, Setting};
+use crate::report::{BASELINE, Host, Report, Setting, Summary};
 use crate::session::Group;
 use crate::stop::Stop;
 use crate::workload::{self, LoadError};
@@ -53,6 +53,30 @@ pub enum BenchError {
         /// What the system said.
         source: io::Error,
     },
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is no report.
+    #[error("{}: {reason}", path.display())]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A picture cannot be drawn.
+    #[error("cannot draw {}: {reason}", path.display())]
+    Draw {
+        /// The file.
+        path: PathBuf,
+        /// What the library said.
+        reason: String,
+    },
     /// The system refused something.
     #[error("cannot {action}: {source}")]
     System {
@@ -85,17 +109,62 @@ pub fn run(args: &BenchArgs, stop: &Stop) -> Result<u8, BenchError> {
         write_json(&report, path)?;
     }
     if let Some(directory) = &args.plot {
-        for path in plot::draw(&report, directory)? {
-            println!("{}", path.display());
-        }
+        show(&plot::draw(std::slice::from_ref(&report), directory)?);
     }
-    Ok(verdict(&report, &measured))
+    let code = verdict(&report, &measured);
+    Ok(match args.at_least.and_then(|floor| below(&report, floor)) {
+        Some(text) => {
+            eprintln!("error: {text}");
+            EXIT_FAILED
+        }
+        None => code,
+    })
+}
+
+/// Draws reports that were written before.
+pub fn draw(args: &PlotArgs) -> Result<u8, BenchError> {
+    let mut reports = Vec::new();
+    for path in &args.reports {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| BenchError::Read { path: path.clone(), source })?;
+        reports.push(
+            Report::from_json(&text).map_err(|reason| BenchError::Report { path: path.clone(), reason })?,
+        );
+    }
+    let pictures = plot::draw(&reports, &args.out)?;
+    show(&pictures);
+    if pictures.is_empty() {
+        eprintln!("error: nothing was varied in these runs, so there is nothing to draw");
+        return Ok(EXIT_FAILED);
+    }
+    Ok(EXIT_DONE)
+}
+
+fn show(pictures: &[PathBuf]) {
+    pictures.iter().for_each(|path| println!("{}", path.display()));
+}
+
+/// Where ebpf with all that was asked for is less than `floor` times as fast as udp, if anywhere.
+fn below(report: &Report, floor: f64) -> Option<String> {
+    let ebpf = BackendChoice::Ebpf.as_str();
+    let mut compared = report.summary.iter().filter(|s| s.backend == ebpf && s.vs == BASELINE).peekable();
+    if compared.peek().is_none() {
+        return Some(format!("--at-least {floor}: nothing was compared; it takes --backends udp,ebpf"));
+    }
+    let slow = compared.find(|s| s.throughput_ratio < floor)?;
+    let Summary { throughput_ratio, setting, pairs, .. } = slow;
+    Some(format!(
+        "ebpf was {throughput_ratio} times as fast as udp, less than {floor} ({setting}; {pairs} pairs)"
+    ))
 }
 
 /// What the flags ask for but cannot be.
 fn wrong_use(args: &BenchArgs) -> Option<String> {
     if args.backends.contains(&BackendChoice::Auto) {
         return Some("--backends auto: name the backends to compare".to_owned());
+    }
+    if args.at_least.is_some() && args.each_offload {
+        return Some("--at-least judges ebpf as a whole: leave --each-offload out".to_owned());
     }
     let any: SocketAddr = (Ipv4Addr::LOCALHOST, 1).into();
     let max = workload::payload_bytes_max(&Group::new(&ClusterConfig::new(1, vec![any])));
@@ -105,39 +174,74 @@ fn wrong_use(args: &BenchArgs) -> Option<String> {
 
 /// All runs, in their order.
 fn plan(args: &BenchArgs) -> Vec<RunSpec> {
+    let settings = settings(args);
     let mut plan = Vec::new();
     for repeat in 0..usize::from(args.repeat) {
-        for &replicas in &args.replicas {
-            for &clients in &args.clients {
+        // What is compared is neighbours.
+        for setting in &settings {
+            let with = |switch: &Switch| Setting { authentication: *switch == Switch::On, ..*setting };
+            let mut compared: Vec<_> = args
+                .authentication
+                .iter()
+                .map(with)
+                .flat_map(|setting| {
+                    let backends = args.backends.iter().flat_map(|backend| offloads(args, *backend));
+                    backends.map(move |(backend, offloads)| (backend, offloads, setting))
+                })
+                .collect();
+            // Nobody is always first on a machine that has just rested.
+            if repeat % 2 == 1 {
+                compared.reverse();
+            }
+            plan.extend(compared.into_iter().map(|(backend, offloads, setting)| RunSpec {
+                backend,
+                setting,
+                offloads,
+                hook: args.fast_path.hook,
+                seconds: args.seconds,
+                repeat,
+            }));
+        }
+    }
+    plan
+}
+
+/// Every combination of what the flags list, without keys.
+fn settings(args: &BenchArgs) -> Vec<Setting> {
+    let closed = [None];
+    let open: Vec<_> = args.rate.iter().copied().map(Some).collect();
+    let rates = if open.is_empty() { closed.as_slice() } else { &open };
+    let mut settings = Vec::new();
+    for &replicas in &args.replicas {
+        for &clients in &args.clients {
+            for &rate_rps in rates {
                 for &batch in &args.batch {
-                    for &payload_bytes in &args.payload_bytes {
-                        let durability = args.fast_path.durability;
-                        let with = |switch: &Switch| {
-                            let authentication = *switch == Switch::On;
-                            Setting { replicas, clients, payload_bytes, batch, durability, authentication }
-                        };
-                        let settings = args.authentication.iter().map(with);
-                        let mut compared: Vec<_> = settings
-                            .flat_map(|setting| args.backends.iter().map(move |backend| (*backend, setting)))
-                            .collect();
-                        // Nobody is always first on a machine that has just rested.
-                        if repeat % 2 == 1 {
-                            compared.reverse();
-                        }
-                        plan.extend(compared.into_iter().map(|(backend, setting)| RunSpec {
-                            backend,
-                            setting,
-                            offloads: args.fast_path.offloads,
-                            hook: args.fast_path.hook,
-                            seconds: args.seconds,
-                            repeat,
-                        }));
-                    }
+                    settings.extend(args.payload_bytes.iter().map(|&payload_bytes| Setting {
+                        replicas,
+                        clients,
+                        rate_rps,
+                        payload_bytes,
+                        batch,
+                        durability: args.fast_path.durability,
+                        authentication: false,
+                    }));
                 }
             }
         }
     }
-    plan
+    settings
+}
+
+/// A backend with the offloads that were asked for, and perhaps with each alone.
+fn offloads(args: &BenchArgs, backend: BackendChoice) -> Vec<(BackendChoice, OffloadChoice)> {
+    let none = OffloadChoice::NONE;
+    let alone = [
+        OffloadChoice { broadcast: true, ..none },
+        OffloadChoice { fast_ack: true, ..none },
+        OffloadChoice { quorum: true, ..none },
+    ];
+    let each = if args.each_offload && backend == BackendChoice::Ebpf { &alone[..] } else { &[] };
+    each.iter().copied().chain([args.fast_path.offloads]).map(|offloads| (backend, offloads)).collect()
 }
 
 /// Makes the runs one after the other; stops at the first that cannot be made.
@@ -243,6 +347,35 @@ mod tests {
             assert!(four.iter().all(|spec| spec.repeat == four[0].repeat));
         }
         assert!(!plan[0].setting.authentication && plan[8].setting.authentication, "in turning order");
+    }
+
+    #[test]
+    fn rates_and_single_offloads_are_runs_of_their_own() {
+        let plan = plan(&args("--replicas 3 --clients 64 --rate 1000,2000 --each-offload --repeat 1"));
+        let runs: Vec<_> = plan
+            .iter()
+            .map(|spec| (spec.setting.rate_rps, spec.backend, spec.offloads.names().len()))
+            .collect();
+        let (udp, ebpf) = (BackendChoice::Udp, BackendChoice::Ebpf);
+        let at = |rate| [(rate, udp, 3), (rate, ebpf, 1), (rate, ebpf, 1), (rate, ebpf, 1), (rate, ebpf, 3)];
+        assert_eq!(runs, [at(Some(1000)), at(Some(2000))].concat());
+    }
+
+    #[test]
+    fn a_ratio_below_the_floor_is_a_failure() {
+        let host = Host {
+            kernel: String::new(),
+            cpus: 2,
+            hook: "tc".into(),
+            fabric: "bridge".into(),
+            commit: String::new(),
+        };
+        use crate::report::tests::run;
+        let report = Report::new(host, vec![run("udp", 0, 100.0), run("ebpf", 0, 150.0)]);
+        assert_eq!(below(&report, 1.5), None);
+        assert!(below(&report, 1.6).unwrap().contains("1.5 times"));
+        let report = Report::new(report.host, vec![run("ebpf", 0, 150.0)]);
+        assert!(below(&report, 1.0).unwrap().contains("nothing was compared"));
     }
 
     #[test]

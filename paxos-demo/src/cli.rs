@@ -7,6 +7,7 @@ mod cluster;
 mod demo;
 mod failover;
 mod key;
+mod plot;
 mod replica;
 mod simulate;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub use cluster::ClusterArgs;
 pub use demo::DemoArgs;
 pub use failover::FailoverArgs;
 pub use key::KeyArgs;
+pub use plot::PlotArgs;
 pub use replica::ReplicaArgs;
 pub use simulate::SimulateArgs;
 
@@ -52,6 +54,8 @@ pub enum Command {
     Cluster(ClusterArgs),
     /// Compare backends, interleaved.
     Bench(BenchArgs),
+    /// Draw what reports of `bench` have in them.
+    Plot(PlotArgs),
     /// Run five replicas, check every answer, show eBPF beside kernel UDP.
     Demo(DemoArgs),
     /// Kill the leader again and again and measure for how long nobody is served.

@@ -68,6 +68,7 @@ pub fn run(command: Command) -> Result<u8, CommandError> {
         Command::Client(args) => return client(&args),
         Command::Key(args) => key(&args)?,
         Command::Cluster(args) => supervise::run(args, &on_signals()?)?,
+        Command::Plot(args) => return Ok(bench::draw(&args)?),
         Command::Bench(args) => return Ok(bench::run(&args, &on_signals()?)?),
         Command::Failover(args) => return Ok(failover::run(&args, &on_signals()?)?),
         Command::Demo(args) => return Ok(demo::run(&args, &on_signals()?)?),

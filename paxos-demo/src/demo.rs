@@ -34,6 +34,7 @@ fn show(args: &DemoArgs, stop: &Stop) -> Result<u8, BenchError> {
             let setting = Setting {
                 replicas: args.replicas,
                 clients,
+                rate_rps: None,
                 payload_bytes: PAYLOAD_BYTES,
                 batch: Batch(batching),
                 durability: Durability::Memory,

@@ -3,10 +3,14 @@
 //! A noisy machine changes from minute to minute, so backends are never compared by their averages: each
 //! repeat of a configuration runs them back to back, and the summary is the median of the ratios of these pairs.
 
+mod summary;
+
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Batching, Durability};
+
+pub use self::summary::{Series, Summary, series, summarise};
 
 /// Version of the schema.
 pub const SCHEMA: u32 = 1;
@@ -98,8 +102,11 @@ impl<'de> Deserialize<'de> for Batch {
 pub struct Setting {
     /// Members of the group.
     pub replicas: usize,
-    /// Closed-loop client sessions.
+    /// Client sessions, each with one request under way at most.
     pub clients: usize,
+    /// Requests that arrive in a second, whatever becomes of earlier ones; none: a closed loop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_rps: Option<u32>,
     /// Size of the values.
     pub payload_bytes: usize,
     /// Requests in a Prepare.
@@ -116,7 +123,11 @@ impl std::fmt::Display for Setting {
         let Self { replicas, clients, batch, payload_bytes, authentication, .. } = self;
         let s = if *clients == 1 { "" } else { "s" };
         let keys = if *authentication { ", authenticated" } else { "" };
-        write!(f, "{replicas} replicas, {clients} client{s}, batch {batch}, {payload_bytes} bytes{keys}")
+        let rate = self.rate_rps.map(|rate| format!(" at {rate}/s")).unwrap_or_default();
+        write!(
+            f,
+            "{replicas} replicas, {clients} client{s}{rate}, batch {batch}, {payload_bytes} bytes{keys}"
+        )
     }
 }
 
@@ -191,38 +202,21 @@ impl Latency {
     }
 }
 
-/// Ratios of one backend to the baseline in one setting.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
-    /// The backend.
-    pub backend: String,
-    /// What it is compared with: [`BASELINE`] in the same setting, or the same backend without keys.
-    pub vs: String,
-    /// Whether that had keys.
-    #[serde(default)]
-    pub vs_authentication: bool,
-    /// What the runs had in common.
-    #[serde(flatten)]
-    pub setting: Setting,
-    /// Repeats that have both.
-    pub pairs: usize,
-    /// Median ratio of requests a second; above 1 is better.
-    pub throughput_ratio: f64,
-    /// Its quartiles.
-    pub throughput_ratio_quartiles: [f64; 2],
-    /// Median ratio of the median latencies; below 1 is better.
-    pub p50_ratio: f64,
-    /// Median ratio of the 99th percentiles.
-    pub p99_ratio: f64,
-    /// Median ratio of CPU a request.
-    pub cpu_ratio: f64,
-}
-
 impl Report {
     /// A report of these runs.
     pub fn new(host: Host, runs: Vec<Run>) -> Self {
         let summary = summarise(&runs);
         Self { schema: SCHEMA, host, runs, summary }
+    }
+
+    /// What [`Report::to_json`] wrote, or what is wrong with it.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        let report: Self =
+            serde_json::from_str(text).map_err(|e| format!("no report of `bench --json`: {e}"))?;
+        match report.schema {
+            SCHEMA => Ok(report),
+            other => Err(format!("a report of schema {other}; this program knows {SCHEMA}")),
+        }
     }
 
     /// Wrong or missing answers of all runs.
@@ -236,55 +230,6 @@ impl Report {
         text.push('\n');
         text
     }
-}
-
-/// Median ratios, pair by pair, in the order of first appearance: of every backend to [`BASELINE`] in the same
-/// setting, then of every backend with keys to itself without. A run without a single answer has no ratio: its
-/// pair is left out, and `pairs` shows it.
-pub fn summarise(runs: &[Run]) -> Vec<Summary> {
-    let mut groups: Vec<(&str, Setting)> = Vec::new();
-    for run in runs {
-        if !groups.contains(&(&run.backend, run.setting)) {
-            groups.push((&run.backend, run.setting));
-        }
-    }
-    let to_baseline = groups
-        .iter()
-        .filter(|(backend, _)| *backend != BASELINE)
-        .filter_map(|(backend, setting)| compare(runs, backend, *setting, BASELINE, *setting));
-    let to_itself =
-        groups.iter().filter(|(_, setting)| setting.authentication).filter_map(|(backend, setting)| {
-            compare(runs, backend, *setting, backend, Setting { authentication: false, ..*setting })
-        });
-    to_baseline.chain(to_itself).collect()
-}
-
-/// One backend in one setting, and what it is compared with.
-fn compare(runs: &[Run], backend: &str, setting: Setting, vs: &str, vs_setting: Setting) -> Option<Summary> {
-    let is = |run: &Run, backend: &str, setting: Setting| {
-        run.backend == backend && run.setting == setting && run.requests > 0
-    };
-    let base = |repeat: usize| runs.iter().find(|run| is(run, vs, vs_setting) && run.repeat == repeat);
-    let compared = runs.iter().filter(|run| is(run, backend, setting));
-    let pairs: Vec<(&Run, &Run)> = compared.filter_map(|run| Some((run, base(run.repeat)?))).collect();
-    let ratios =
-        |value: fn(&Run) -> f64| pairs.iter().map(|(run, base)| value(run) / value(base)).collect::<Vec<_>>();
-    let throughput = ratios(|run| run.throughput_rps);
-    Some(Summary {
-        backend: backend.to_owned(),
-        vs: vs.to_owned(),
-        vs_authentication: vs_setting.authentication,
-        setting,
-        pairs: pairs.len(),
-        throughput_ratio: round(median(&throughput)?, 3),
-        throughput_ratio_quartiles: [
-            round(quantile(&throughput, 0.25)?, 3),
-            round(quantile(&throughput, 0.75)?, 3),
-        ],
-        p50_ratio: round(median(&ratios(|run| run.latency_us.p50))?, 3),
-        p99_ratio: round(median(&ratios(|run| run.latency_us.p99))?, 3),
-        cpu_ratio: round(median(&ratios(|run| run.cpu_us_per_request))?, 3),
-    })
 }
 
 /// The median; none of no values, or if one is not finite (a ratio to zero says nothing).

@@ -1,9 +1,11 @@
-//! Closed-loop load: N client sessions over one socket in one thread, every answer checked.
+//! Load: N client sessions over one socket in one thread, every answer checked. In a closed loop each session asks
+//! as soon as it was answered; in an open one requests arrive at a fixed rate ([`arrivals`]).
 //!
 //! The generator shares two CPUs with the replicas that it measures, so it must be cheap: replies are taken
 //! and requests sent in batches, and nothing is allocated per request. It must be right as well: each session
 //! owns its keys, so it knows what every answer has to be ([`model`]).
 
+mod arrivals;
 pub mod batch_socket;
 pub mod model;
 
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use self::arrivals::Arrivals;
 use self::batch_socket::BatchSocket;
 use self::model::Model;
 use crate::message::ClientReply;
@@ -32,6 +35,8 @@ pub struct Load {
     pub clients: usize,
     /// Size of the values.
     pub payload_bytes: usize,
+    /// Requests that arrive in a second; `None`: a closed loop.
+    pub rate: Option<f64>,
 }
 
 /// What a run is doing; the owner moves it forward.
@@ -91,7 +96,8 @@ pub struct Outcome {
     pub error_samples: Vec<String>,
     /// Requests sent again, in the whole run.
     pub retries: u64,
-    /// Nanoseconds from first send to answer, within the window.
+    /// Nanoseconds from first send to answer, within the window. In an open loop from arrival to answer; those that
+    /// waited for a session when the window ended count with the time until then.
     pub latency: Histogram<u64>,
 }
 
@@ -127,6 +133,8 @@ pub fn run(socket: UdpSocket, group: &Group, load: Load, control: &Control) -> R
 struct Client {
     session: Session,
     model: Model,
+    /// When the request under way arrived.
+    arrived: Instant,
 }
 
 struct Run<'a> {
@@ -138,6 +146,8 @@ struct Run<'a> {
     leader: usize,
     heard_at: Instant,
     clients: Vec<Client>,
+    /// None in a closed loop, and none in the end.
+    arrivals: Option<Arrivals>,
     by_id: HashMap<u64, usize>,
     /// Sessions whose packet is to be sent.
     outbox: Vec<usize>,
@@ -153,6 +163,7 @@ impl<'a> Run<'a> {
         socket.connect(group.members()[leader])?;
         // Long enough to sleep in, short enough that a lost packet is noticed soon after its retry time.
         socket.set_read_timeout(Some((group.retry() / 4).max(Duration::from_millis(1))))?;
+        let start = Instant::now();
         let mut clients = Vec::with_capacity(load.clients);
         let mut by_id = HashMap::with_capacity(load.clients);
         for index in 0..load.clients {
@@ -161,6 +172,7 @@ impl<'a> Run<'a> {
             clients.push(Client {
                 session: Session::with_id(id, leader),
                 model: Model::new(id, load.payload_bytes),
+                arrived: start,
             });
         }
         Ok(Self {
@@ -169,8 +181,9 @@ impl<'a> Run<'a> {
             control,
             socket: BatchSocket::new(socket, load.clients),
             leader,
-            heard_at: Instant::now(),
+            heard_at: start,
             clients,
+            arrivals: load.rate.map(|rate| Arrivals::new(start, rate, load.clients)),
             by_id,
             outbox: Vec::with_capacity(load.clients),
             command: Vec::new(),
@@ -191,12 +204,14 @@ impl<'a> Run<'a> {
 
     fn work(&mut self) -> Result<(), LoadError> {
         let start = Instant::now();
-        (0..self.clients.len()).for_each(|index| self.next(index, start));
+        if self.arrivals.is_none() {
+            (0..self.clients.len()).for_each(|index| self.next(index, start));
+        }
         let scan_interval = self.group.retry() / 4;
         let mut scan_at = start + scan_interval;
         loop {
             self.send()?;
-            let received = self.socket.receive()?;
+            let received = self.receive()?;
             let now = Instant::now();
             self.follow_phase(now);
             if self.phase == Phase::Abort {
@@ -205,6 +220,7 @@ impl<'a> Run<'a> {
             for i in 0..received {
                 self.on_datagram(i, now);
             }
+            self.arrive(now);
             if received > 0 {
                 self.heard_at = now;
                 self.control.answered.store(self.outcome.checked, Ordering::Relaxed);
@@ -219,6 +235,28 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Waits for answers, but not beyond the next arrival.
+    fn receive(&mut self) -> io::Result<usize> {
+        if let Some(arrivals) = &self.arrivals {
+            let time = arrivals.next_at().saturating_duration_since(Instant::now());
+            if !self.socket.is_readable_within(time.min(self.group.retry() / 4))? {
+                return Ok(0);
+            }
+        }
+        self.socket.receive()
+    }
+
+    /// Lets idle sessions begin what has arrived.
+    fn arrive(&mut self, now: Instant) {
+        if let Some(arrivals) = &mut self.arrivals {
+            arrivals.advance(now);
+        }
+        while let Some((index, arrived)) = self.arrivals.as_mut().and_then(Arrivals::assign) {
+            self.next(index, now);
+            self.clients[index].arrived = arrived;
+        }
+    }
+
     /// Measures from the first moment at which this thread saw the phase to that at which it saw the next.
     fn follow_phase(&mut self, now: Instant) {
         let phase = self.control.phase();
@@ -230,10 +268,19 @@ impl<'a> Run<'a> {
             (Phase::Measure, _) => {
                 let start = self.window_start.unwrap_or(now);
                 self.outcome.seconds = now.saturating_duration_since(start).as_secs_f64();
+                for arrived in self.arrivals.iter().flat_map(Arrivals::waiting) {
+                    let waited = now.saturating_duration_since(arrived);
+                    self.outcome.latency.saturating_record(waited.as_nanos() as u64);
+                }
             }
             _ => {}
         }
         self.phase = phase;
+        if phase == Phase::Drain && self.arrivals.take().is_some() {
+            // As in a closed loop from here on: every key is read once more.
+            let idle = (0..self.clients.len()).filter(|index| !self.clients[*index].session.is_busy());
+            idle.collect::<Vec<_>>().into_iter().for_each(|index| self.next(index, now));
+        }
     }
 
     /// Lets a session begin what comes next, if anything does.
@@ -250,6 +297,7 @@ impl<'a> Run<'a> {
         };
         if more {
             client.session.begin(self.group, &self.command, now);
+            client.arrived = now;
             self.outbox.push(index);
         }
     }
@@ -266,7 +314,7 @@ impl<'a> Run<'a> {
             }
             Step::Done => {
                 let verdict = client.model.check(reply.result);
-                let latency = now.saturating_duration_since(client.session.started());
+                let latency = now.saturating_duration_since(client.arrived);
                 self.outcome.checked += 1;
                 if self.phase == Phase::Measure {
                     self.outcome.requests += 1;
@@ -276,10 +324,18 @@ impl<'a> Run<'a> {
                     let text = format!("{text} (reply {})", describe(&reply));
                     self.failed(index, text, now);
                 } else {
-                    self.next(index, now);
+                    self.answered(index, now);
                 }
             }
             Step::Failed(error) => self.failed(index, error.to_string(), now),
+        }
+    }
+
+    /// A session is free again.
+    fn answered(&mut self, index: usize, now: Instant) {
+        match &mut self.arrivals {
+            Some(arrivals) => arrivals.is_idle(index),
+            None => self.next(index, now),
         }
     }
 
@@ -310,7 +366,7 @@ impl<'a> Run<'a> {
         }
         self.renew(index);
         if self.phase != Phase::Drain {
-            self.next(index, now);
+            self.answered(index, now);
         }
     }
 

@@ -1,112 +1,235 @@
-//! Pictures of a report: bars as SVG, drawn by hand.
+//! Pictures of reports, as SVG: one for each thing that was varied. Points are medians over the repeats, whiskers their
+//! quartiles; backends keep their colours from picture to picture.
 
-use std::fmt::Write as _;
+mod canvas;
+
 use std::path::{Path, PathBuf};
 
+use self::canvas::{Bar, Curve, Picture, Point, Scale};
 use super::BenchError;
 use crate::cluster::ready::write_atomically;
-use crate::report::{Report, Run, Setting, median};
+use crate::report::{Host, Report, Run, Series, Setting, series};
 
-const WIDTH: f64 = 720.0;
-const ROW: f64 = 22.0;
-const LEFT: f64 = 250.0;
-const TOP: f64 = 48.0;
-const COLOURS: [&str; 5] = ["#4c78a8", "#f58518", "#54a24b", "#b279a2", "#9d755d"];
+/// A thing that is varied: its number in a setting, and how to make settings equal that differ by it alone.
+struct Axis {
+    label: &'static str,
+    value: fn(&Setting) -> Option<f64>,
+    forget: fn(&mut Setting),
+}
 
-/// Draws throughput, median latency and CPU a request; returns the files.
-pub fn draw(report: &Report, directory: &Path) -> Result<Vec<PathBuf>, BenchError> {
+const CLIENTS: Axis = Axis { label: "clients", value: |s| Some(s.clients as f64), forget: |s| s.clients = 0 };
+const REPLICAS: Axis =
+    Axis { label: "replicas", value: |s| Some(s.replicas as f64), forget: |s| s.replicas = 0 };
+const PAYLOAD: Axis = Axis {
+    label: "bytes of a value",
+    value: |s| Some(s.payload_bytes as f64),
+    forget: |s| s.payload_bytes = 0,
+};
+const RATE: Axis = Axis {
+    label: "requests that arrive in a second",
+    value: |s| s.rate_rps.map(f64::from),
+    forget: |s| s.rate_rps = s.rate_rps.map(|_| 0),
+};
+
+/// A figure of a run.
+type Figure = fn(&Run) -> f64;
+const THROUGHPUT: Figure = |run| run.throughput_rps;
+const P50: Figure = |run| run.latency_us.p50;
+const P99: Figure = |run| run.latency_us.p99;
+const CPU: Figure = |run| run.cpu_us_per_request;
+
+/// Draws what the reports have enough runs for; returns the files. Reports are of one machine: the first says which.
+pub fn draw(reports: &[Report], directory: &Path) -> Result<Vec<PathBuf>, BenchError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| BenchError::Write { path, source }
     };
     std::fs::create_dir_all(directory).map_err(failed(directory))?;
-    type Picture = (&'static str, &'static str, fn(&Run) -> f64);
-    let pictures: [Picture; 3] = [
-        ("throughput.svg", "requests/s (more is better)", |r| r.throughput_rps),
-        ("latency-p50.svg", "median latency, us (less is better)", |r| r.latency_us.p50),
-        ("cpu.svg", "CPU a request of the whole machine, us (less is better)", |r| r.cpu_us_per_request),
-    ];
+    let Some(host) = reports.first().map(|report| &report.host) else { return Ok(Vec::new()) };
     let mut paths = Vec::new();
-    for (name, title, value) in pictures {
-        let path = directory.join(name);
-        write_atomically(&path, &bars(report, title, value)).map_err(failed(&path))?;
+    for (name, picture) in pictures(reports) {
+        let path = directory.join(format!("{name}.svg"));
+        let text =
+            picture.svg(&place(host)).map_err(|reason| BenchError::Draw { path: path.clone(), reason })?;
+        write_atomically(&path, &text).map_err(failed(&path))?;
         paths.push(path);
     }
     Ok(paths)
 }
 
-fn bars(report: &Report, title: &str, value: fn(&Run) -> f64) -> String {
-    let mut settings: Vec<Setting> = report.runs.iter().map(|run| run.setting).collect();
-    settings.sort();
-    settings.dedup();
-    let mut backends: Vec<&str> = report.runs.iter().map(|run| run.backend.as_str()).collect();
-    backends.sort_unstable();
-    backends.dedup();
+fn place(host: &Host) -> String {
+    let Host { kernel, cpus, hook, fabric, commit } = host;
+    format!("Linux {kernel}, {cpus} CPUs, {fabric}, {hook}; {commit}; medians and quartiles of repeated runs")
+}
 
-    let of = |backend: &str, setting: Setting| {
-        let matching = report.runs.iter().filter(|run| run.backend == backend && run.setting == setting);
-        median(&matching.map(value).collect::<Vec<_>>())
-    };
-    let all = settings.iter().flat_map(|s| backends.iter().filter_map(|b| of(b, *s)));
-    let max = all.fold(0.0, f64::max).max(f64::MIN_POSITIVE);
-
-    let mut body = String::new();
-    let mut y = TOP;
-    for setting in settings {
-        let Setting { replicas, clients, batch, payload_bytes, authentication, .. } = setting;
-        let keys = if authentication { ", keys" } else { "" };
-        let label = format!("{replicas} replicas, {clients} clients, batch {batch}, {payload_bytes} B{keys}");
-        let _ = writeln!(body, r#"<text x="8" y="{:.0}">{label}</text>"#, y + 15.0);
-        for (i, backend) in backends.iter().enumerate() {
-            let Some(value) = of(backend, setting) else { continue };
-            let width = (value / max * (WIDTH - LEFT - 170.0)).max(1.0);
-            let colour = COLOURS[i % COLOURS.len()];
-            let _ = writeln!(
-                body,
-                r#"<rect x="{LEFT}" y="{:.0}" width="{width:.1}" height="{:.0}" fill="{colour}"/><text x="{:.1}" y="{:.0}">{backend} {value:.0}</text>"#,
-                y + 2.0,
-                ROW - 4.0,
-                LEFT + width + 6.0,
-                y + 15.0,
-            );
-            y += ROW;
+/// Every picture that there is enough for, with the name of its file.
+fn pictures(reports: &[Report]) -> Vec<(String, Picture)> {
+    // Repeats are numbered from 0 in each report; here only what they have in common counts.
+    let runs: Vec<Run> = reports.iter().flat_map(|report| report.runs.clone()).collect();
+    let mut found = Vec::new();
+    let mut replicas: Vec<usize> = runs.iter().map(|run| run.setting.replicas).collect();
+    replicas.sort_unstable();
+    replicas.dedup();
+    for count in replicas {
+        let of_count: Vec<Run> = runs.iter().filter(|run| run.setting.replicas == count).cloned().collect();
+        if let Some(picture) = latency_by_throughput(&of_count) {
+            found.push((format!("latency-throughput-{count}"), picture));
         }
-        y += 10.0;
     }
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{y:.0}\" font-family=\"sans-serif\" \
-         font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"8\" y=\"24\" font-size=\"15\">{title}</text>\n\
-         <text x=\"8\" y=\"40\" fill=\"#666\">medians; kernel {}, {} CPUs, {} {}</text>\n{body}</svg>",
-        report.host.kernel, report.host.cpus, report.host.fabric, report.host.commit,
-    )
+    let lines: [(&str, &Axis, &str, &[(&str, Figure)], Scale); 4] = [
+        ("throughput-replicas", &REPLICAS, "requests/s", &[("", THROUGHPUT)], Scale::Linear),
+        ("cpu-replicas", &REPLICAS, "CPU us a request, all of the machine", &[("", CPU)], Scale::Linear),
+        ("throughput-payload", &PAYLOAD, "requests/s", &[("", THROUGHPUT)], Scale::Linear),
+        ("latency-rate", &RATE, "latency, us", &[(" p50", P50), (" p99", P99)], Scale::Logarithmic),
+    ];
+    for (name, axis, label, figures, scale) in lines {
+        if let Some(picture) = by_axis(&runs, axis, label, figures, scale) {
+            found.push((name.to_owned(), picture));
+        }
+    }
+    found.extend(offloads(&runs).map(|picture| ("offloads".to_owned(), picture)));
+    found.extend(promises(&runs).map(|picture| ("promises".to_owned(), picture)));
+    found
+}
+
+/// The runs that differ by nothing but what is varied: of all such families that with the most values of it.
+fn family(runs: &[Run], axis: &Axis) -> Option<(Setting, Vec<Run>)> {
+    let key = |run: &Run| {
+        let mut setting = run.setting;
+        (axis.forget)(&mut setting);
+        setting
+    };
+    let mut keys: Vec<Setting> =
+        runs.iter().filter(|run| (axis.value)(&run.setting).is_some()).map(key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let values = |wanted: &Setting| {
+        let mut values: Vec<u64> = runs
+            .iter()
+            .filter(|run| key(run) == *wanted)
+            .filter_map(|run| (axis.value)(&run.setting).map(|value| value as u64))
+            .collect();
+        values.sort_unstable();
+        values.dedup();
+        values.len()
+    };
+    let best = keys.into_iter().max_by_key(values).filter(|key| values(key) > 1)?;
+    Some((best, runs.iter().filter(|run| key(run) == best).cloned().collect()))
+}
+
+fn point(of: &Series<'_>, runs: &[Run], x: f64, figure: Figure) -> Option<Point> {
+    Some(Point {
+        x,
+        y: of.median(runs, figure)?,
+        quartiles: [of.quantile(runs, 0.25, figure)?, of.quantile(runs, 0.75, figure)?],
+    })
+}
+
+/// The names of what was compared, in order of appearance.
+fn names(runs: &[Run]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for of in series(runs) {
+        if !names.contains(&of.name()) {
+            names.push(of.name());
+        }
+    }
+    names
+}
+
+/// What is the same for all points.
+fn common(setting: &Setting, axis: &Axis) -> String {
+    let Setting { replicas, clients, rate_rps, payload_bytes, batch, durability, authentication } = setting;
+    let mut parts = Vec::new();
+    if axis.label != REPLICAS.label {
+        parts.push(format!("{replicas} replicas"));
+    }
+    if axis.label != CLIENTS.label {
+        parts.push(format!("{clients} clients"));
+    }
+    parts.push(if rate_rps.is_some() { "open loop" } else { "closed loop" }.to_owned());
+    parts.push(format!("batch {batch}"));
+    if axis.label != PAYLOAD.label {
+        parts.push(format!("{payload_bytes} bytes"));
+    }
+    parts.push(format!("durability {durability}"));
+    if *authentication {
+        parts.push("keys".to_owned());
+    }
+    parts.join(", ")
+}
+
+fn by_axis(
+    runs: &[Run],
+    axis: &Axis,
+    label: &str,
+    figures: &[(&str, Figure)],
+    scale: Scale,
+) -> Option<Picture> {
+    let (setting, runs) = family(runs, axis)?;
+    let mut curves = Vec::new();
+    for (colour, name) in names(&runs).into_iter().enumerate() {
+        for (number, (what, figure)) in figures.iter().enumerate() {
+            let mut points: Vec<Point> = series(&runs)
+                .iter()
+                .filter(|of| of.name() == name)
+                .filter_map(|of| point(of, &runs, (axis.value)(&of.setting)?, *figure))
+                .collect();
+            points.sort_by(|a, b| a.x.total_cmp(&b.x));
+            curves.push(Curve { name: format!("{name}{what}"), colour, thin: number > 0, points });
+        }
+    }
+    Some(Picture::curves(common(&setting, axis), axis.label, label, Scale::Linear, scale, curves))
+}
+
+/// The field's usual picture: each point is a number of clients.
+fn latency_by_throughput(runs: &[Run]) -> Option<Picture> {
+    let closed: Vec<Run> = runs.iter().filter(|run| run.setting.rate_rps.is_none()).cloned().collect();
+    let (setting, runs) = family(&closed, &CLIENTS)?;
+    let mut curves = Vec::new();
+    for (colour, name) in names(&runs).into_iter().enumerate() {
+        for (thin, what, figure) in [(false, "p50", P50), (true, "p99", P99)] {
+            let mut of: Vec<_> = series(&runs).into_iter().filter(|of| of.name() == name).collect();
+            of.sort_by_key(|of| of.setting.clients);
+            let points =
+                of.iter().filter_map(|of| point(of, &runs, of.median(&runs, THROUGHPUT)?, figure)).collect();
+            curves.push(Curve { name: format!("{name} {what}"), colour, thin, points });
+        }
+    }
+    let mut clients: Vec<usize> = runs.iter().map(|run| run.setting.clients).collect();
+    clients.sort_unstable();
+    clients.dedup();
+    let clients = clients.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let title = format!("{}; points: {clients} clients", common(&setting, &CLIENTS));
+    Some(Picture::curves(title, "requests/s", "latency, us", Scale::Linear, Scale::Logarithmic, curves))
+}
+
+/// What each offload gives alone, and what all give together, as the paper shows it.
+fn offloads(runs: &[Run]) -> Option<Picture> {
+    let alone = series(runs).into_iter().find(|of| of.backend == "ebpf" && of.offloads.len() == 1)?;
+    let bars: Vec<Bar> = series(runs)
+        .iter()
+        .filter(|of| of.setting == alone.setting)
+        .filter_map(|of| Some(Bar { name: of.name(), point: point(of, runs, 0.0, THROUGHPUT)? }))
+        .collect();
+    (bars.len() > 1).then(|| Picture::bars(common(&alone.setting, &RATE), "requests/s", bars))
+}
+
+/// What authentication and a log on disk cost.
+fn promises(runs: &[Run]) -> Option<Picture> {
+    let with = series(runs).into_iter().find(|of| of.setting.authentication)?.setting;
+    let bars: Vec<Bar> = series(runs)
+        .iter()
+        .filter(|of| {
+            Setting { authentication: with.authentication, durability: with.durability, ..of.setting } == with
+        })
+        .filter_map(|of| {
+            let keys = if of.setting.authentication { " + keys" } else { "" };
+            let name = format!("{} {}{keys}", of.name(), of.setting.durability);
+            Some(Bar { name, point: point(of, runs, 0.0, THROUGHPUT)? })
+        })
+        .collect();
+    (bars.len() > 1).then(|| Picture::bars(common(&with, &RATE), "requests/s", bars))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::report::{Host, tests::run};
-
-    #[test]
-    fn bars_are_as_long_as_their_values() {
-        let host = Host {
-            kernel: "k".into(),
-            cpus: 2,
-            hook: "tc".into(),
-            fabric: "bridge".into(),
-            commit: "c".into(),
-        };
-        let report = Report::new(host, vec![run("udp", 0, 100.0), run("ebpf", 0, 200.0)]);
-        let dir = tempfile::tempdir().unwrap();
-        let paths = draw(&report, &dir.path().join("plots")).unwrap();
-        assert_eq!(paths.len(), 3);
-        let svg = std::fs::read_to_string(&paths[0]).unwrap();
-        let widths: Vec<f64> = svg
-            .split("width=\"")
-            .skip(3) // the picture and its background
-            .map(|rest| rest.split('"').next().unwrap().parse().unwrap())
-            .collect();
-        assert_eq!(widths.len(), 2, "{svg}");
-        assert!((widths[0] / widths[1] - 2.0).abs() < 0.02, "ebpf first: {widths:?}");
-    }
-}
+mod tests;

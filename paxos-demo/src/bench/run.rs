@@ -1,4 +1,4 @@
-//! One run: a fresh group, closed-loop load, and what it cost.
+//! One run: a fresh group, load, and what it cost.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -74,7 +74,8 @@ pub fn measure(spec: &RunSpec, stop: &Stop, progress: &mut Progress) -> Result<M
 
     let group = cluster.group();
     let socket = cluster.client_socket()?;
-    let load = Load { clients: spec.setting.clients, payload_bytes: spec.setting.payload_bytes };
+    let Setting { clients, payload_bytes, rate_rps, .. } = spec.setting;
+    let load = Load { clients, payload_bytes, rate: rate_rps.map(f64::from) };
     let control = Control::default();
     let (before, after, outcome) = std::thread::scope(|scope| {
         let generator = scope.spawn(|| workload::run(socket, &group, load, &control));

@@ -3,7 +3,7 @@
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
-use crate::report::{BASELINE, Report, Run, Setting, Summary, median};
+use crate::report::{BASELINE, Report, Run, Setting, Summary, median, series};
 
 /// A run in a few words.
 pub fn one_line(run: &Run) -> String {
@@ -41,25 +41,33 @@ pub fn comparison(report: &Report) -> Table {
         "CPU x",
         "x without keys",
     ]);
-    for (backend, setting) in groups(&report.runs) {
-        let runs = select(&report.runs, backend, setting);
-        let of = |value: fn(&Run) -> f64| median(&runs.iter().map(|run| value(run)).collect::<Vec<_>>());
+    let mut all = series(&report.runs);
+    all.sort_by_key(|of| of.setting);
+    for series in all {
+        let setting = series.setting;
+        let of = |value: fn(&Run) -> f64| series.median(&report.runs, value);
         let text = |value: Option<f64>, write: fn(f64) -> String| value.map_or("-".to_owned(), write);
         let ratio_to = |vs: &str, keys: bool| {
-            let summary = report.summary.iter().filter(|s| s.backend == backend && s.setting == setting);
-            summary.into_iter().find(|s| s.vs == vs && s.vs_authentication == keys)
+            let mut summary = report.summary.iter().filter(|s| s.setting == setting);
+            summary.find(|s| {
+                (s.backend.as_str(), s.offloads.as_slice()) == (series.backend, series.offloads)
+                    && (s.vs.as_str(), s.vs_authentication) == (vs, keys)
+            })
         };
-        let ratio = if backend == BASELINE { None } else { ratio_to(BASELINE, setting.authentication) };
-        let to_itself = if setting.authentication { ratio_to(backend, false) } else { None };
+        let ratio =
+            if series.backend == BASELINE { None } else { ratio_to(BASELINE, setting.authentication) };
+        let to_itself = if setting.authentication { ratio_to(series.backend, false) } else { None };
         let ratio_text =
             |value: fn(&Summary) -> f64| ratio.map_or(String::new(), |s| format!("{:.2}", value(s)));
         table.add_row([
             setting.replicas.to_string(),
-            setting.clients.to_string(),
+            setting
+                .rate_rps
+                .map_or(setting.clients.to_string(), |rate| format!("{} at {rate}/s", setting.clients)),
             setting.batch.to_string(),
             setting.payload_bytes.to_string(),
             if setting.authentication { "on" } else { "off" }.to_owned(),
-            backend.to_owned(),
+            series.name(),
             text(of(|r| r.throughput_rps), grouped),
             text(of(|r| r.latency_us.p50), short),
             text(of(|r| r.latency_us.p99), short),
@@ -149,17 +157,6 @@ fn align(table: &mut Table, from: usize) {
     for column in table.column_iter_mut().skip(from) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-}
-
-fn groups(runs: &[Run]) -> Vec<(&str, Setting)> {
-    let mut groups: Vec<(&str, Setting)> = Vec::new();
-    for run in runs {
-        if !groups.contains(&(&run.backend, run.setting)) {
-            groups.push((&run.backend, run.setting));
-        }
-    }
-    groups.sort_by_key(|(_, setting)| *setting);
-    groups
 }
 
 fn select<'r>(runs: &'r [Run], backend: &str, setting: Setting) -> Vec<&'r Run> {

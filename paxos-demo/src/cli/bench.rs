@@ -17,9 +17,13 @@ pub struct BenchArgs {
     /// Backends to compare: ebpf, udp, udp-sendto, udp-multicast.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "udp,ebpf")]
     pub backends: Vec<BackendChoice>,
-    /// Closed-loop clients.
+    /// Clients, each with one request under way.
     #[arg(long, value_delimiter = ',', default_value = "1,16", value_parser = client_count)]
     pub clients: Vec<usize>,
+    /// Open loop: requests arrive at these rates a second, and wait for a client if all are busy. Without: a closed loop,
+    /// in which every client asks as soon as it was answered.
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub rate: Vec<u32>,
     /// Requests in a Prepare: 1 or auto.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub batch: Vec<Batch>,
@@ -29,6 +33,12 @@ pub struct BenchArgs {
     /// Without and with keys: off, on or both.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "off")]
     pub authentication: Vec<Switch>,
+    /// Have ebpf run with each of the offloads alone, too.
+    #[arg(long)]
+    pub each_offload: bool,
+    /// Fail if ebpf answers fewer requests than so many times those of udp (the median of the pairs).
+    #[arg(long, value_name = "RATIO")]
+    pub at_least: Option<f64>,
     /// Length of a run's measured window.
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     pub seconds: f64,

@@ -6,6 +6,7 @@ fn setting() -> Setting {
     Setting {
         replicas: 5,
         clients: 16,
+        rate_rps: None,
         payload_bytes: 64,
         batch: Batch(Batching::One),
         durability: Durability::Memory,

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use crate::client::is_passing;
 
@@ -59,6 +60,24 @@ impl BatchSocket {
     /// Talks to another peer from now on.
     pub fn connect(&self, peer: SocketAddr) -> io::Result<()> {
         self.socket.connect(peer)
+    }
+
+    /// Whether a datagram, or an error of an earlier send, is there within `time`.
+    pub fn is_readable_within(&self, time: Duration) -> io::Result<bool> {
+        let mut poll = libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let time = libc::timespec {
+            tv_sec: time.as_secs() as libc::time_t,
+            tv_nsec: libc::c_long::from(time.subsec_nanos()),
+        };
+        // SAFETY: one initialised pollfd and a timespec; no signal mask.
+        match unsafe { libc::ppoll(&raw mut poll, 1, &raw const time, std::ptr::null()) } {
+            0 => Ok(false),
+            1.. => Ok(true),
+            _ => {
+                let error = io::Error::last_os_error();
+                if is_passing(&error) { Ok(false) } else { Err(error) }
+            }
+        }
     }
 
     /// Waits for at least one datagram and takes those that are there; 0 if none came within the read
@@ -233,7 +252,6 @@ fn header_of(vectors: &mut [libc::iovec]) -> libc::mmsghdr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn pair(batch: usize) -> (BatchSocket, UdpSocket) {
         let (a, b) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());

@@ -103,11 +103,15 @@ fn sockets<const N: usize>() -> ([UdpSocket; N], ClusterConfig) {
 
 /// Drives `clients` sessions until `answers` answers came, then drains.
 fn drive(config: &ClusterConfig, clients: usize, answers: u64) -> Outcome {
+    drive_load(config, Load { clients, payload_bytes: 64, rate: None }, answers)
+}
+
+fn drive_load(config: &ClusterConfig, load: Load, answers: u64) -> Outcome {
     let group = Group::new(config);
     let control = Control::default();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     std::thread::scope(|scope| {
-        let run = scope.spawn(|| run(socket, &group, Load { clients, payload_bytes: 64 }, &control));
+        let run = scope.spawn(|| run(socket, &group, load, &control));
         for (phase, until) in [(Phase::Measure, answers / 2), (Phase::Drain, answers)] {
             while control.answered() < until && !run.is_finished() {
                 std::thread::sleep(Duration::from_millis(1));
@@ -129,6 +133,25 @@ fn a_correct_service_is_found_correct() {
     assert_eq!(outcome.latency.len(), outcome.requests);
     assert!(outcome.seconds > 0.0);
     assert!(replica.stop() >= outcome.checked);
+}
+
+/// What one lost request holds up counts, too: a closed loop would have asked for nothing meanwhile.
+#[test]
+fn an_open_loop_omits_no_wait() {
+    let lost = |n| if n == 700 { Act::Ignore } else { Act::Serve };
+    let slow = |rate| {
+        let ([socket], mut config) = sockets();
+        config.timeouts.client_retry_ms = 100;
+        let replica = FakeReplica::start(socket, &config, lost);
+        let outcome = drive_load(&config, Load { clients: 1, payload_bytes: 64, rate }, 1000);
+        assert_eq!((outcome.errors, outcome.error_samples), (0, vec![]));
+        replica.stop();
+        outcome.latency.count_between(50_000_000, u64::MAX)
+    };
+    // Of the 500 that arrive while the session waits 100 ms, half wait longer than 50 ms.
+    assert!(slow(Some(5000.0)) >= 250);
+    // Unless the machine itself is slow.
+    assert!(slow(None) < 250);
 }
 
 #[test]
@@ -180,7 +203,7 @@ fn a_group_that_is_silent_is_counted_and_ends() {
     let control = Control::default();
     control.enter(Phase::Drain);
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let outcome = run(client, &group, Load { clients: 2, payload_bytes: 8 }, &control).unwrap();
+    let outcome = run(client, &group, Load { clients: 2, payload_bytes: 8, rate: None }, &control).unwrap();
     assert!(outcome.errors >= 2);
     assert!(outcome.error_samples[0].contains("may have been applied or not"));
     replica.stop();
@@ -194,7 +217,7 @@ fn values_that_fit_no_datagram_are_refused() {
     let control = Control::default();
     control.enter(Phase::Abort);
     let try_size = |payload_bytes| {
-        run(socket.try_clone().unwrap(), &group, Load { clients: 1, payload_bytes }, &control)
+        run(socket.try_clone().unwrap(), &group, Load { clients: 1, payload_bytes, rate: None }, &control)
     };
     assert!(try_size(max).is_ok());
     assert!(matches!(try_size(max + 1), Err(LoadError::TooLong(_))));
@@ -216,7 +239,8 @@ fn generator_speed() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let ns = std::thread::scope(|scope| {
             let run = scope.spawn(|| {
-                let outcome = run(socket, &group, Load { clients, payload_bytes: 64 }, &control).unwrap();
+                let outcome =
+                    run(socket, &group, Load { clients, payload_bytes: 64, rate: None }, &control).unwrap();
                 cpu_ns() / outcome.checked
             });
             std::thread::sleep(Duration::from_secs(2));

@@ -139,7 +139,7 @@ impl Writers {
         let (socket, group) = (cluster.client_socket().unwrap(), cluster.group());
         let control = Arc::new(Control::default());
         let shared = Arc::clone(&control);
-        let load = Load { clients: CLIENTS, payload_bytes: 64 };
+        let load = Load { clients: CLIENTS, payload_bytes: 64, rate: None };
         let thread = std::thread::spawn(move || workload::run(socket, &group, load, &shared).unwrap());
         Self { control, thread }
     }
