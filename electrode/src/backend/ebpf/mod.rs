@@ -1,5 +1,6 @@
 //! The fast path in the kernel: the user-space side of gate, log and rounds.
 
+mod earlier;
 mod grace;
 mod layout;
 mod memory;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use electrode_bpf::types::{elec_config, elec_counters, elec_params};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, RingBuffer, RingBufferBuilder};
 
+pub(crate) use self::earlier::earlier_filters_end_ns;
 use self::grace::Grace;
 use self::memory::{Config, Control, KeySlots, Rounds, Slots};
 use self::object::{Maps, Object, address_bytes};
@@ -37,7 +39,7 @@ const CARRIER_V6: Ipv6Addr = Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0, 0x454c, 0x4342
 /// How long a program may hold the log before a grace period is waited for (U1).
 const BUSY_PATIENCE: Duration = Duration::from_millis(1);
 /// How long the gate stays usable without being renewed, where programs can outlive us (F2).
-pub(crate) const LEASE_NS: u64 = 500_000_000;
+const LEASE_NS: u64 = 500_000_000;
 
 /// The carrier's address for an endpoint's family.
 pub(crate) fn carrier_address(own: SocketAddr) -> SocketAddr {
