@@ -1,7 +1,5 @@
 //! The leader sends one Prepare to one follower and has its ack: the shortest round there is.
 
-use std::time::Instant;
-
 use bench::{Comparison, Effort, Group, GroupConfig, Site};
 use criterion::{Criterion, criterion_group, criterion_main};
 use electrode::config::Offloads;
@@ -14,15 +12,7 @@ fn ack_round_trip(criterion: &mut Criterion) {
         for backend in site.unicast_backends() {
             let config = GroupConfig { members: 2, backend, offloads: Offloads::ALL, payload_bytes };
             let mut group = Group::open(&site, config);
-            comparison.way(backend.name(), |iterations| {
-                let since = Instant::now();
-                for _ in 0..iterations {
-                    group.queue();
-                    group.flush();
-                    group.until_quorum();
-                }
-                since.elapsed()
-            });
+            comparison.way(backend.name(), |iterations| group.rounds(iterations));
             group.settle();
             group.verify();
         }

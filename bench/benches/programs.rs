@@ -132,11 +132,7 @@ fn rounds(criterion: &mut Criterion, site: &Site) -> io::Result<()> {
             let program = attached(site, member.index(), Direction::Ingress)?;
             comparison.way(name, |count| {
                 let runs = runs_in(&program, || {
-                    for _ in 0..count {
-                        group.queue();
-                        group.flush();
-                        group.until_quorum();
-                    }
+                    group.rounds(count);
                     group.settle();
                 });
                 assert!(runs.count >= count, "{runs:?} in {count} rounds");

@@ -3,8 +3,6 @@
 //! All followers' work is in the figure: with sockets they read and answer every Prepare, with the kernel's
 //! help they look into their log every 64 ops.
 
-use std::time::Instant;
-
 use bench::{Comparison, Effort, Group, GroupConfig, Site};
 use criterion::{Criterion, criterion_group, criterion_main};
 use electrode::config::Offloads;
@@ -18,15 +16,7 @@ fn quorum_round(criterion: &mut Criterion) {
             for backend in site.backends() {
                 let config = GroupConfig { members, backend, offloads: Offloads::ALL, payload_bytes };
                 let mut group = Group::open(&site, config);
-                comparison.way(backend.name(), |iterations| {
-                    let since = Instant::now();
-                    for _ in 0..iterations {
-                        group.queue();
-                        group.flush();
-                        group.until_quorum();
-                    }
-                    since.elapsed()
-                });
+                comparison.way(backend.name(), |iterations| group.rounds(iterations));
                 group.settle();
                 group.verify();
             }

@@ -141,6 +141,17 @@ impl Group {
         }
     }
 
+    /// So many rounds, one at a time, each to its quorum; how long they took together.
+    pub fn rounds(&mut self, count: u64) -> Duration {
+        let since = Instant::now();
+        for _ in 0..count {
+            self.queue();
+            self.flush();
+            self.until_quorum();
+        }
+        since.elapsed()
+    }
+
     /// Polls everybody until nothing is under way: all followers hold all ops, and the leader knows.
     pub fn settle(&mut self) {
         let mut waiting = Waiting::default();

@@ -40,6 +40,17 @@ fn acknowledge(follower: &mut Endpoint, op: u64) {
     follower.flush().unwrap();
 }
 
+/// A pair whose follower holds three ops and has acknowledged them; and what it was handed.
+fn pair_with_three_durable(backend: Backend) -> (Fabric, Actor, Endpoint, Seen) {
+    let (fabric, leader, mut follower) = pair(backend);
+    let mut seen = Seen::default();
+    leader.prepare_ops(follower.local_addr(), 1..=3);
+    seen.until(&mut follower, "the log", |s| s.log.len() == 3);
+    acknowledge(&mut follower, 3);
+    assert_eq!(leader.acks_up_to(3), [3]);
+    (fabric, leader, follower, seen)
+}
+
 /// Ops that the follower acknowledges by itself, given its turn.
 fn acks_of(leader: &Actor, follower: &mut Endpoint, seen: &mut Seen) -> Vec<u64> {
     let mut acks = leader.acks_so_far();
@@ -97,12 +108,8 @@ fn what_is_durable_stays_so_across_a_take_over() {
         return;
     }
     for backend in BACKENDS {
-        let (_fabric, leader, mut follower) = pair(backend);
-        let (to, mut seen) = (follower.local_addr(), Seen::default());
-        leader.prepare_ops(to, 1..=3);
-        seen.until(&mut follower, "the log", |s| s.log.len() == 3);
-        acknowledge(&mut follower, 3);
-        assert_eq!(leader.acks_up_to(3), [3]);
+        let (_fabric, leader, mut follower, mut seen) = pair_with_three_durable(backend);
+        let to = follower.local_addr();
         leader.prepare_ops(to, [5]);
         seen.until(&mut follower, "the gap", |s| s.gaps == [(3, 4)]);
         leader.prepare_ops(to, [4]);
@@ -128,12 +135,8 @@ fn a_new_opening_acknowledges_nothing_by_itself() {
         return;
     }
     for backend in BACKENDS {
-        let (_fabric, leader, mut follower) = pair(backend);
-        let (to, mut seen) = (follower.local_addr(), Seen::default());
-        leader.prepare_ops(to, 1..=3);
-        seen.until(&mut follower, "the log", |s| s.log.len() == 3);
-        acknowledge(&mut follower, 3);
-        assert_eq!(leader.acks_up_to(3), [3]);
+        let (_fabric, leader, mut follower, mut seen) = pair_with_three_durable(backend);
+        let to = follower.local_addr();
         let held = follower.gate().freeze(&mut |event| seen.take(&event)).unwrap();
         assert!(matches!(follower.acknowledge(held), Err(Error::Role { .. })), "{backend:?}");
         follower.gate().follow(View(1), ReplicaId(0), held).unwrap();

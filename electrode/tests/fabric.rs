@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 
 use common::hosts::{DEADLINE, fabric, interfaces, wait_until};
 use common::privileged;
+use common::raw::set_option;
 use electrode::fabric::{Fabric, FabricConfig, FabricError, Family};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -221,19 +222,7 @@ fn the_mtu_holds_on_every_link() {
     let config = FabricConfig { hosts: 2, mtu: Some(9000), ..FabricConfig::default() };
     let fabric = Fabric::new(config).unwrap();
     let [a, b] = [0, 1].map(|i| socket(&fabric, i));
-    let value = libc::IP_PMTUDISC_DO;
-    // SAFETY: the option takes an int, and the pointer and length are those of one.
-    let set = unsafe {
-        let size = size_of_val(&value) as libc::socklen_t;
-        libc::setsockopt(
-            a.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_MTU_DISCOVER,
-            (&raw const value).cast(),
-            size,
-        )
-    };
-    assert_eq!(set, 0);
+    set_option(&a, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO);
     let mut buffer = vec![0; 9000];
     assert_eq!(a.send_to(&[7; 8972], (fabric.host(1).addr(), PORT)).unwrap(), 8972);
     assert_eq!(b.recv(&mut buffer).unwrap(), 8972);
@@ -252,19 +241,7 @@ fn checksum_is_filled_in(fabric: &Fabric, sender: &UdpSocket) -> bool {
     };
     let tap = fabric.switch().run(open).unwrap().unwrap();
     tap.set_read_timeout(Some(DEADLINE)).unwrap();
-    let on: libc::c_int = 1;
-    // SAFETY: the option takes an int, and the pointer and length are those of one.
-    let set = unsafe {
-        let size = size_of_val(&on) as libc::socklen_t;
-        libc::setsockopt(
-            tap.as_raw_fd(),
-            libc::SOL_PACKET,
-            libc::PACKET_AUXDATA,
-            (&raw const on).cast(),
-            size,
-        )
-    };
-    assert_eq!(set, 0);
+    set_option(&tap, libc::SOL_PACKET, libc::PACKET_AUXDATA, 1);
     sender.send_to(b"checksum", (fabric.host(1).addr(), PORT)).unwrap();
     loop {
         let mut packet = [0; 128];

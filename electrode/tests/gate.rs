@@ -4,15 +4,14 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use common::actor::{Actor, Prepare, QUIET};
 use common::group::{PORT, Seen, open, round};
 use common::hosts::{DEADLINE, fabric, pin_to_cpu};
 use common::privileged;
-use common::stress::{grow_receive_buffer, pauses, spin};
+use common::stress::{Front, Next, assert_unique_payload, grow_receive_buffer, pauses, spin, unique_payload};
 use electrode::abi::Verdict;
 use electrode::config::{Backend, EndpointConfig, Offloads};
 use electrode::fabric::Family;
@@ -21,67 +20,24 @@ use electrode::{Endpoint, Event};
 
 /// More than there are epochs, so that they wrap.
 const FREEZES: u64 = 10_000;
-/// Ops that a sender runs ahead of what is acknowledged before it starts again from there.
-const AHEAD: u64 = 64;
 /// Small enough for slots to be used again and again, also across openings.
 const LOG_SLOTS: u32 = 128;
 
-/// Where the senders are: the view to prepare in, and the last op that is acknowledged in it.
-struct Front(AtomicU64);
-
-impl Front {
-    const OP_BITS: u32 = 40;
-
-    fn set(&self, view: u64, op: u64) {
-        self.0.store(view << Self::OP_BITS | op, Ordering::SeqCst);
-    }
-
-    fn get(&self) -> (u64, u64) {
-        let word = self.0.load(Ordering::SeqCst);
-        (word >> Self::OP_BITS, word & ((1 << Self::OP_BITS) - 1))
-    }
-
-    /// An ack of an older view moves nothing.
-    fn acked(&self, view: u64, op: u64) {
-        let ours = |word: &u64| word >> Self::OP_BITS == view;
-        let raise = |word| ours(&word).then(|| word.max(view << Self::OP_BITS | op));
-        let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, raise);
-    }
-}
-
-/// The two senders, the acks that came back to them, and when to stop.
+/// The two senders, what came back to them, and when to stop.
 struct Fire {
     leader: Actor,
     to: SocketAddr,
     front: Front,
     stop: AtomicBool,
-    /// Highest op acknowledged in each view.
-    acked: Mutex<BTreeMap<u64, u64>>,
-}
-
-/// A payload that shows by itself whether it belongs to this op and comes from one packet alone.
-fn unique_payload(view: u64, op: u64, packet: u64) -> Vec<u8> {
-    let mut payload = [view.to_le_bytes(), op.to_le_bytes(), packet.to_le_bytes()].concat();
-    payload.resize(24 + (packet as usize * 53) % 1300, packet as u8);
-    payload
-}
-
-fn assert_unique_payload(view: u64, op: u64, payload: &[u8]) {
-    let word = |at: usize| u64::from_le_bytes(payload[at..at + 8].try_into().unwrap());
-    assert_eq!((word(0), word(8)), (view, op), "a slot holds another op's payload");
-    assert_eq!(payload, unique_payload(view, op, word(16)), "op {op}: torn payload");
 }
 
 impl Fire {
     /// One sender: the ops that come next, as fast as it can. Both send the same ops with different bytes.
     fn hammer(&self, sender: u64, backwards: bool) {
         pin_to_cpu(sender as usize);
-        let (mut packet, mut sent) = (sender, (0, 0));
+        let (mut packet, mut last) = (sender, (0, 0));
         while !self.stop.load(Ordering::Relaxed) {
-            let (view, acked) = self.front.get();
-            let ahead = sent.0 == view && (acked..acked + AHEAD).contains(&sent.1);
-            let op = if ahead { sent.1 + 1 } else { acked + 1 };
-            sent = (view, op);
+            let Next { view, acked, op } = self.front.after(&mut last);
             // Backwards in small steps: out of order, so that user space must take the log over.
             let op = if backwards && sender == 1 { acked + 1 + (3 - op % 4) } else { op };
             let payload = unique_payload(view, op, packet);
@@ -89,23 +45,6 @@ impl Fire {
             // A full buffer loses the packet; there are more.
             let _ = self.leader.socket.send_to(&self.leader.datagram(&prepare), self.to);
             packet += 2;
-        }
-    }
-
-    /// Notes every ack, also those that are under way when the senders stop.
-    fn collect(&self) {
-        loop {
-            let stopped = self.stop.load(Ordering::SeqCst);
-            while let Some(ack) = self.leader.next_ack(Duration::from_millis(20)) {
-                let (view, op) = (ack.view().0, ack.last().0);
-                let mut acked = self.acked.lock().unwrap();
-                let highest = acked.entry(view).or_default();
-                *highest = op.max(*highest);
-                self.front.acked(view, op);
-            }
-            if stopped {
-                return;
-            }
         }
     }
 
@@ -122,7 +61,7 @@ impl Fire {
             for sender in 0..2 {
                 scope.spawn(move || self.hammer(sender, backwards));
             }
-            scope.spawn(|| self.collect());
+            scope.spawn(|| self.front.listen(&self.leader, &self.stop));
             owner()
         })
     }
@@ -155,9 +94,8 @@ fn follower_under_fire(test: impl FnOnce(&Fire, &mut Endpoint)) {
     let fire = Fire {
         leader,
         to: (fabric.host(1).addr(), PORT).into(),
-        front: Front(AtomicU64::new(0)),
+        front: Front::default(),
         stop: AtomicBool::new(false),
-        acked: Mutex::default(),
     };
     let adjust = |c: &mut EndpointConfig| {
         c.backend = Backend::Ebpf;
@@ -199,9 +137,9 @@ fn no_ack_that_the_drain_did_not_return() {
                 held.insert(view, last.0);
             }
         });
-        let acked = fire.acked.lock().unwrap();
+        let acked = fire.front.acked();
         assert!(acked.len() as u64 > FREEZES / 10 * 9, "only {} openings were acknowledged in", acked.len());
-        for (view, op) in acked.iter() {
+        for (view, op) in &acked {
             assert!(*op <= held[view], "view {view}: op {op} was acked, the drain returned {}", held[view]);
         }
         let stats = follower.stats().unwrap();
@@ -235,7 +173,7 @@ fn two_appenders_never_overlap() {
             }
         });
         let held = follower.gate().freeze(&mut |event| drained.take(&event)).unwrap();
-        let acked = fire.acked.lock().unwrap()[&0];
+        let acked = fire.front.acked()[&0];
         assert!(acked <= held.0, "op {acked} was acked, the drain returned {held}");
         let stats = follower.stats().unwrap();
         assert!(stats.logged_by_kernel > 0 && stats.logged_by_user > 0, "{stats:?}");

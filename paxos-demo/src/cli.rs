@@ -17,7 +17,7 @@ mod values;
 use clap::{Parser, Subcommand};
 
 pub use bench::BenchArgs;
-pub use choices::{BackendChoice, FastPathArgs, HookChoice, Switch, TcChoice};
+pub use choices::{BackendChoice, FastPathArgs, GroupArgs, HookChoice, Switch, TcChoice};
 pub use client::{ClientArgs, ClientRequestArgs};
 pub use cluster::ClusterArgs;
 pub use demo::DemoArgs;

@@ -12,6 +12,7 @@ mod error;
 mod place;
 pub mod process;
 pub mod ready;
+mod spec;
 pub mod supervise;
 pub mod xdp_ports;
 
@@ -22,16 +23,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use electrode::fabric::{Fabric, Family};
+use electrode::fabric::Fabric;
 use tempfile::TempDir;
 
 pub use self::error::ClusterError;
 use self::place::{Place, check_ports, loopback_addresses, place};
 use self::process::ReplicaProcess;
+pub use self::spec::Spec;
 use self::xdp_ports::XdpPorts;
-use crate::cli::{BackendChoice, HookChoice, TcChoice};
+use crate::cli::BackendChoice;
 use crate::client::{Client, open_socket};
-use crate::config::{Batching, ClusterConfig, Durability, LOG_SLOTS_DEFAULT, OffloadChoice, Timeouts};
+use crate::config::ClusterConfig;
 use crate::key_file::edit;
 use crate::node::NodeStatus;
 use crate::privileges;
@@ -45,67 +47,6 @@ const PORT: u16 = 7100;
 const KEY_FILE: &str = "keys.toml";
 /// How long a group may take to serve. It is a matter of milliseconds on an idle machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What to start.
-#[derive(Clone, Debug)]
-pub struct Spec {
-    /// Members of the group.
-    pub replicas: usize,
-    /// How packets are sent and handled.
-    pub backend: BackendChoice,
-    /// Where the ingress programs are attached.
-    pub hook: HookChoice,
-    /// How programs are attached at TC.
-    pub tc: TcChoice,
-    /// Which jobs go to the kernel.
-    pub offloads: OffloadChoice,
-    /// What an acknowledgement promises.
-    pub durability: Durability,
-    /// How the leader fills a Prepare.
-    pub batching: Batching,
-    /// The group's timeouts.
-    pub timeouts: Timeouts,
-    /// Slots of a replica's log.
-    pub log_slots: u32,
-    /// The members have keys: a key file is made in the directory, unless there is one.
-    pub authenticated: bool,
-    /// Replica i serves Redis clients on this port plus i; not at all if absent.
-    pub resp_port: Option<u16>,
-    /// Where state and logs are kept; a temporary directory if absent.
-    pub data_dir: Option<PathBuf>,
-    /// Who the replicas run as, and own their directories; whoever runs this process if absent.
-    pub user: Option<String>,
-    /// Which addresses the replicas have.
-    pub family: Family,
-    /// Stay on the loopback address even where virtual hosts can be made.
-    pub loopback: bool,
-    /// The program to start as `PROGRAM replica ...`.
-    pub program: PathBuf,
-}
-
-impl Spec {
-    /// A group of so many members with defaults for everything else, run by this very program.
-    pub fn new(replicas: usize) -> io::Result<Self> {
-        Ok(Self {
-            replicas,
-            backend: BackendChoice::default(),
-            hook: HookChoice::default(),
-            tc: TcChoice::default(),
-            offloads: OffloadChoice::default(),
-            durability: Durability::default(),
-            batching: Batching::default(),
-            timeouts: Timeouts::default(),
-            log_slots: LOG_SLOTS_DEFAULT,
-            authenticated: false,
-            resp_port: None,
-            data_dir: None,
-            user: None,
-            family: Family::default(),
-            loopback: false,
-            program: std::env::current_exe()?,
-        })
-    }
-}
 
 /// A directory that goes with the cluster, or one that stays.
 #[derive(Debug)]

@@ -77,11 +77,7 @@ impl Waits {
 /// Runs it and returns the exit code.
 pub fn run(args: &FailoverArgs, stop: &Stop) -> Result<u8, BenchError> {
     let system = |action: &'static str| move |source| ClusterError::System { action: action.into(), source };
-    let mut spec = Spec::new(args.replicas).map_err(system("find this program"))?;
-    spec.backend = args.backend;
-    spec.hook = args.fast_path.hook;
-    spec.offloads = args.fast_path.offloads;
-    spec.durability = args.fast_path.durability;
+    let mut spec = Spec::of(args.replicas, &args.group).map_err(system("find this program"))?;
     spec.authenticated = args.authenticated;
     spec.timeouts.leader_timeout_ms = args.leader_timeout_ms;
 

@@ -189,7 +189,7 @@ impl Leader {
 mod tests {
     use super::*;
     use crate::backend::udp::Udp;
-    use crate::wire::{Batch, Origin, prepare_ok};
+    use crate::wire::{Batch, Origin};
 
     fn round(op: u64, threshold: u32, independent: bool) -> Round {
         Round {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn ack(op: u64, tag: u64, from: u8) -> Header {
-        let origin = Origin { group: 1, config_hash: 0, sender: Some(ReplicaId(0)), incarnation: 1 };
+        let origin = Origin { group: 1, config_hash: 0, sender: Some(ReplicaId(from)), incarnation: 1 };
         let batch = Batch {
             view: View(0),
             first: OpNumber(op),
@@ -213,12 +213,7 @@ mod tests {
             round_tag: tag,
             leader_epoch: Epoch(1),
         };
-        prepare_ok(
-            &origin.prepare(&batch, OpNumber(0), ReplicaSet::EMPTY, 0),
-            ReplicaId(from),
-            1,
-            OpNumber(op),
-        )
+        origin.prepare_ok(&batch, Some(ReplicaId(0)))
     }
 
     fn completed(leader: &mut Leader) -> Vec<u64> {

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::{Carriers, Endpoint, Follower, Hearing, LastBatch, Leader, Plants};
 use crate::backend::FastPath;
+#[cfg(feature = "ebpf")]
+use crate::backend::ebpf::earlier_filters_end_ns;
 use crate::backend::udp::{Udp, multicast_group};
 use crate::clock::Clock;
 use crate::config::{Backend, EndpointConfig, UdpSend};
@@ -126,24 +128,7 @@ impl Endpoint {
     }
 }
 
-/// D4: an earlier life may have used clsact, whatever this one does, and its filters may still be there if its guard
-/// was killed with it: until their lease is over, they acknowledge. 0 if there are none.
-#[cfg(feature = "ebpf")]
-fn earlier_filters_end_ns() -> u64 {
-    let there = || -> Result<bool> {
-        let error = |errno| Error::io("netlink socket")(io::Error::from_raw_os_error(errno));
-        let mut tc = crate::net::RawTc::open().map_err(error)?;
-        for interface in Interface::all()? {
-            if tc.has_ours(interface.index).map_err(error)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    };
-    // What cannot be seen may be there.
-    if there().unwrap_or(true) { crate::clock::monotonic_ns() + crate::backend::ebpf::LEASE_NS } else { 0 }
-}
-
+/// A build without the kernel fast path cannot look for them.
 #[cfg(not(feature = "ebpf"))]
 fn earlier_filters_end_ns() -> u64 {
     0

@@ -12,7 +12,7 @@ use crate::backend::RoundSlot;
 use crate::error::{Error, Result};
 use crate::rules::same_address;
 use crate::types::{OpNumber, ReplicaId, ReplicaSet};
-use crate::wire::{self, Batch, Origin};
+use crate::wire::Batch;
 use crate::words::GateState;
 
 /// Prepares that share one ack at most: how much a lost one delays.
@@ -212,10 +212,7 @@ impl Endpoint {
             // Nothing of this view to echo yet. A resend will find the op durable, here or in the kernel (F8).
             return Ok(());
         }
-        // As the leader would have sent it: the ack is for whoever did.
-        let leader = Origin { sender: Some(self.leader_id), ..self.origin };
-        let prepare = leader.prepare(&self.last_batch.batch(op), OpNumber(0), ReplicaSet::EMPTY, 0);
-        self.queue_ack(wire::prepare_ok(&prepare, self.config.me, self.config.incarnation, op));
+        self.queue_ack(self.origin.prepare_ok(&self.last_batch.batch(op), Some(self.leader_id)));
         Ok(())
     }
 

@@ -1,8 +1,8 @@
-//! One program on one frame, step by step: framing and admission, common to all kinds.
+//! One program on one frame, step by step, as far as it is common to all kinds.
 //!
 //! The order of the checks is part of the contract with the C program, for each has a verdict of its own:
 //!
-//! 1. framing: [`frame::parse`] (`PassForeign`, `PassFraming`)
+//! 1. framing: [`frame::parse`](super::frame::parse) (`PassForeign`, `PassFraming`)
 //! 2. header: [`wire::parse`] (`PassMalformed`)
 //! 3. group and configuration hash (`PassConfig`); sent to our hardware address (`PassHardwareAddress`)
 //! 4. a Message is the application's (`PassMessage`); with keys, if it is in a member's name, step 11 comes first
@@ -17,18 +17,18 @@
 //!     `DropTag`)
 //! 12. if it says something new, the leader was heard (U9); its commit number merged (F10; a Commit ends with `DropCommit`)
 //!
-//! then [`super::append`] or [`super::vote`].
+//! Steps 1 to 5 and 9 to 11 are in [`super::admission`]; then comes [`super::append`] or [`super::vote`].
 
 use std::sync::Arc;
 
-use super::frame::{self, Checksum, Datagram};
+use super::frame::{Checksum, Datagram};
 use super::{Action, Kernel, Outcome, append, swap, vote};
-use crate::abi::{self, Header, Kind, Verdict};
-use crate::auth::{Key, tag};
+use crate::abi::{Header, Kind, Verdict};
+use crate::auth::Key;
 use crate::rules::{self, News};
-use crate::types::{OpNumber, ReplicaId, View};
+use crate::types::{OpNumber, View};
 use crate::wire;
-use crate::words::{self, GateWord};
+use crate::words::GateWord;
 
 /// What a step leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,9 +81,9 @@ pub struct Run {
     pub(super) at: At,
     /// Gate word as loaded in step 6; after spinning on a busy log, as loaded last.
     pub(super) gate: GateWord,
-    datagram: Option<Datagram>,
+    pub(super) datagram: Option<Datagram>,
     /// The key that the frame was made with, and its ack will be.
-    key: Option<Key>,
+    pub(super) key: Option<Key>,
     cpu: u32,
     rang: bool,
 }
@@ -216,104 +216,6 @@ impl Run {
         }
     }
 
-    /// Steps 1 to 5 read the packet and what does not change under way.
-    fn start(&mut self, kernel: &Kernel) -> Next {
-        let params = &kernel.params;
-        let datagram = frame::parse(&self.frame, params.own)?;
-        let (header, _) = wire::parse(datagram.payload(&self.frame)).map_err(|_| Verdict::PassMalformed)?;
-        rules::admit_config(header, params.group, params.config_hash)?;
-        if words::mac_word(self.frame.first_chunk().copied()) != kernel.control.own_mac {
-            return Err(Verdict::PassHardwareAddress);
-        }
-        let offloaded = match header.kind() {
-            Some(Kind::Prepare | Kind::Commit) => params.offload_fast_ack,
-            Some(Kind::PrepareOk) => params.offload_quorum,
-            Some(Kind::Message) | None => return self.start_message(datagram, kernel),
-        };
-        if !offloaded {
-            return Err(Verdict::PassOffloadOff);
-        }
-        self.datagram = Some(datagram);
-        Ok(At::LoadGate)
-    }
-
-    /// Step 4. What cannot be looked at here is judged by user space, as everything is that passes.
-    fn start_message(&mut self, datagram: Datagram, kernel: &Kernel) -> Next {
-        self.datagram = Some(datagram);
-        let (header, payload) = self.packet();
-        let named = usize::from(header.sender) < kernel.config.members.len();
-        if !kernel.params.authenticated || !named || payload.len() > abi::PAYLOAD_BYTES_MAX {
-            return Err(Verdict::PassMessage);
-        }
-        if header.sender == kernel.params.me.0 {
-            return Err(Verdict::DropSource);
-        }
-        Ok(At::CheckTag)
-    }
-
-    /// Step 11.
-    fn check_tag(&mut self, kernel: &Kernel) -> Result<(), Verdict> {
-        let (header, payload) = self.packet();
-        let key = |slot: usize| kernel.keys[slot].as_ref();
-        let admitted = match tag::admit(kernel.params.me, header, payload, key) {
-            Err(Verdict::DropTag) if kernel.plants.tag_unchecked => key(header.key_slot()),
-            admitted => Some(admitted?),
-        };
-        self.key = admitted.cloned();
-        Ok(())
-    }
-
-    /// Where a packet goes of which everything is believed.
-    fn admitted(&mut self) -> Next {
-        match self.kind() {
-            Kind::Message => Err(Verdict::PassMessage),
-            Kind::PrepareOk => {
-                rules::admit_leader_epoch(self.gate.epoch, self.header().leader_epoch())?;
-                Ok(At::Vote(vote::At::LoadVote))
-            }
-            Kind::Prepare | Kind::Commit => Ok(At::LoadHeard),
-        }
-    }
-
-    /// Steps 10 and 11, behind which a packet is believed.
-    fn verify(&mut self, kernel: &Kernel) -> Next {
-        self.verify_checksum()?;
-        if kernel.params.authenticated { Ok(At::CheckTag) } else { self.admitted() }
-    }
-
-    fn admit_leader(&mut self, kernel: &Kernel) -> Next {
-        let config = &kernel.config;
-        if !kernel.plants.source_unchecked {
-            let leader = ReplicaId(u8::try_from(config.leader).unwrap_or(u8::MAX));
-            let expected =
-                |id: ReplicaId| u32::try_from(kernel.control.incarnation[id.index()]).unwrap_or_default();
-            rules::admit_leader(leader, &config.members, expected, self.header(), self.datagram().from)?;
-        }
-        self.verify(kernel)
-    }
-
-    fn admit_voter(&mut self, kernel: &Kernel) -> Next {
-        let expected =
-            |id: ReplicaId| u32::try_from(kernel.control.incarnation[id.index()]).unwrap_or_default();
-        if !kernel.plants.source_unchecked {
-            let members = &kernel.config.members;
-            let from = self.datagram().from;
-            rules::admit_voter(kernel.params.me, members, expected, self.header(), from)?;
-        } else if self.header().sender().is_none() {
-            return Err(Verdict::DropSource);
-        }
-        self.verify(kernel)
-    }
-
-    /// Step 10. The whole datagram at once; the C program may sum a Prepare's payload while it copies it,
-    /// as long as nothing is published before and the verdict is the same.
-    fn verify_checksum(&self) -> Result<(), Verdict> {
-        if self.packet().1.len() > abi::PAYLOAD_BYTES_MAX {
-            return Err(Verdict::PassTooLarge);
-        }
-        if self.datagram().checksum_is_right(&self.frame) { Ok(()) } else { Err(Verdict::DropChecksum) }
-    }
-
     /// U9: the word that this packet may raise.
     fn heard<'k>(&self, kernel: &'k mut Kernel) -> &'k mut u64 {
         match rules::news(self.header()) {
@@ -387,7 +289,7 @@ impl Run {
         datagram.reply(&self.frame, &ack, if partial { Checksum::Partial } else { Checksum::Full })
     }
 
-    fn datagram(&self) -> &Datagram {
+    pub(super) fn datagram(&self) -> &Datagram {
         self.datagram.as_ref().expect("found in the first step")
     }
 
@@ -399,7 +301,7 @@ impl Run {
         self.packet().0
     }
 
-    fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> Kind {
         self.header().kind().expect("checked in the first step")
     }
 }

@@ -4,10 +4,11 @@
 //! frame. A run is a step machine: [`Run::step`] makes at most one access to the shared memory, so a test
 //! can put another run, or user space, between any two of them. [`Kernel::process`] runs to the end.
 //!
-//! A packet's way is `ingress` (framing, admission), then `append` for a Prepare or `vote` for a
-//! PrepareOk. The decisions themselves are those of [`crate::rules`]; here is only their order and what
+//! A packet's way is `ingress`, where `admission` decides whether it is believed, then `append` for a Prepare or
+//! `vote` for a PrepareOk. The decisions themselves are those of [`crate::rules`]; here is only their order and what
 //! they read and write. [`frame`] reads and builds whole Ethernet frames, [`params`] is the memory.
 
+mod admission;
 mod append;
 #[cfg(test)]
 mod explorer;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::{self, Batch, Origin};
+use crate::wire::{Batch, Origin};
 use proptest::prelude::*;
 
 const MEMBERS: [&str; 3] = ["10.0.0.1:9000", "10.0.0.2:9000", "10.0.0.3:9001"];
@@ -9,7 +9,7 @@ fn members() -> Vec<SocketAddr> {
 }
 
 fn ack(sender: u8, last: u64, round_tag: u64) -> Header {
-    let leader = Origin { group: 7, config_hash: 8, sender: Some(ReplicaId(0)), incarnation: 1 };
+    let origin = Origin { group: 7, config_hash: 8, sender: Some(ReplicaId(sender)), incarnation: 11 };
     let batch = Batch {
         view: View(3),
         first: OpNumber(last),
@@ -17,8 +17,7 @@ fn ack(sender: u8, last: u64, round_tag: u64) -> Header {
         round_tag,
         leader_epoch: Epoch(5),
     };
-    let prepare = leader.prepare(&batch, OpNumber(0), ReplicaSet::all(3), 0);
-    wire::prepare_ok(&prepare, ReplicaId(sender), 11, OpNumber(last))
+    origin.prepare_ok(&batch, Some(ReplicaId(0)))
 }
 
 fn round(last: u64, bits: u32, voters: u32, threshold: u32) -> RoundState {

@@ -1,8 +1,7 @@
 //! Frames as they are on a virtual cable: capture and injection by AF_PACKET.
 
-use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use electrode::fabric::NetNs;
@@ -10,6 +9,7 @@ use electrode::model::frame::{self, Datagram};
 
 use super::actor::QUIET;
 use super::hosts::DEADLINE;
+use super::raw::{check, packet_socket, set_option};
 
 /// Which frames a capture sees.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -53,55 +53,6 @@ impl Frame {
 /// A packet socket on one interface.
 pub struct Capture {
     socket: OwnedFd,
-}
-
-fn check(result: libc::c_int, what: &str) -> libc::c_int {
-    assert!(result >= 0, "{what}: {}", io::Error::last_os_error());
-    result
-}
-
-fn interface_index(name: &str) -> libc::c_int {
-    let name = std::ffi::CString::new(name).unwrap();
-    // SAFETY: a terminated string.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    assert_ne!(index, 0, "no interface {name:?}");
-    index as libc::c_int
-}
-
-/// A packet socket in this thread's namespace, bound to an interface.
-fn packet_socket(interface: &str, protocol: u16) -> OwnedFd {
-    // Protocol 0: nothing is queued before the socket is bound.
-    // SAFETY: no pointers; the result is checked and nobody else owns it.
-    let socket = unsafe {
-        OwnedFd::from_raw_fd(check(
-            libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0),
-            "socket",
-        ))
-    };
-    // SAFETY: all-zero is a valid sockaddr_ll.
-    let mut addr: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    addr.sll_family = libc::AF_PACKET as u16;
-    addr.sll_protocol = protocol.to_be();
-    addr.sll_ifindex = interface_index(interface);
-    // SAFETY: an address of the size that is stated.
-    let bound =
-        unsafe { libc::bind(socket.as_raw_fd(), (&raw const addr).cast(), size_of_val(&addr) as u32) };
-    check(bound, "bind");
-    socket
-}
-
-fn set_option(socket: &OwnedFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) {
-    // SAFETY: an int option with an int's size.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            (&raw const value).cast(),
-            size_of_val(&value) as u32,
-        )
-    };
-    check(set, "setsockopt");
 }
 
 impl Capture {

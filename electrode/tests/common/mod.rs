@@ -19,8 +19,10 @@ pub mod group;
 pub mod hosts;
 #[cfg(all(feature = "fabric", feature = "ebpf"))]
 pub mod memory;
+pub mod raw;
 #[cfg(feature = "fabric")]
 pub mod strangers;
+#[cfg(feature = "fabric")]
 pub mod stress;
 #[cfg(all(feature = "fabric", feature = "ebpf"))]
 pub mod traces;

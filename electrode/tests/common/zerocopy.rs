@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use socket2::SockAddr;
 
+use super::raw::set_option;
+
 /// Words of a buffer, more than a datagram has.
 const WORDS: usize = 256;
 
@@ -54,16 +56,5 @@ impl Buffer {
 
 /// Lets a socket send so.
 pub fn enable(socket: &UdpSocket) {
-    let on: libc::c_int = 1;
-    // SAFETY: an int option with an int's size.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ZEROCOPY,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
-        )
-    };
-    assert_eq!(set, 0, "SO_ZEROCOPY: {}", io::Error::last_os_error());
+    set_option(socket, libc::SOL_SOCKET, libc::SO_ZEROCOPY, 1);
 }

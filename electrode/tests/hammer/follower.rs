@@ -4,7 +4,6 @@
 //! Each opening has a view of its own, so that an ack tells under which opening it was given.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,44 +16,13 @@ use super::CPUS;
 use super::common::actor::{Actor, Prepare};
 use super::common::group::open;
 use super::common::hosts::{DEADLINE, pass_stubs, pin_to_cpu, wait_until};
-use super::common::stress::{grow_receive_buffer, pauses, spin};
+use super::common::stress::{
+    Front, Next, assert_unique_payload, grow_receive_buffer, pauses, spin, unique_payload,
+};
 use super::cpus::Counters;
 use super::sender::{self, Port};
 
-/// Ops that a sender runs ahead of what is acknowledged before it starts again from there.
-const AHEAD: u64 = 64;
 const LOG_SLOTS: u32 = 128;
-
-/// Where the senders are: the view to prepare in and the last op that is acknowledged in it, in one word.
-#[derive(Default)]
-struct Front(AtomicU64);
-
-impl Front {
-    const OP_BITS: u32 = 40;
-
-    fn set(&self, view: u64, op: u64) {
-        self.0.store(view << Self::OP_BITS | op, Ordering::SeqCst);
-    }
-
-    fn get(&self) -> (u64, u64) {
-        let word = self.0.load(Ordering::SeqCst);
-        (word >> Self::OP_BITS, word & ((1 << Self::OP_BITS) - 1))
-    }
-
-    /// An ack of an older view moves nothing.
-    fn acked(&self, view: u64, op: u64) {
-        let ours = |word: &u64| word >> Self::OP_BITS == view;
-        let raise = |word| ours(&word).then(|| word.max(view << Self::OP_BITS | op));
-        let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, raise);
-    }
-}
-
-/// A payload that shows by itself whether it belongs to this op and comes from one packet alone.
-fn payload(view: u64, op: u64, packet: u64) -> Vec<u8> {
-    let mut payload = [view.to_le_bytes(), op.to_le_bytes(), packet.to_le_bytes()].concat();
-    payload.resize(24 + (packet as usize * 53) % 1300, packet as u8);
-    payload
-}
 
 /// What the senders and the one who listens to acks share.
 struct Fire<'f> {
@@ -63,8 +31,6 @@ struct Fire<'f> {
     sent: AtomicU64,
     front: Front,
     stop: AtomicBool,
-    /// Highest op acknowledged in each view.
-    acked: Mutex<BTreeMap<u64, u64>>,
 }
 
 impl Fire<'_> {
@@ -74,36 +40,16 @@ impl Fire<'_> {
         let port = Port::new(self.fabric, 1, &self.sent);
         let (mut packet, mut last) = (cpu, (0, 0));
         while !self.stop.load(Ordering::Relaxed) {
-            let (view, acked) = self.front.get();
-            let ahead = last.0 == view && (acked..acked + AHEAD).contains(&last.1);
-            let next = if ahead { last.1 + 1 } else { acked + 1 };
-            last = (view, next);
+            let Next { view, acked, op: next } = self.front.after(&mut last);
             let op = match packet % 31 {
                 7 => acked.max(1),
                 19 => next + 2,
                 _ => next,
             };
-            let prepare =
-                Prepare { view, tag: packet, payload: payload(view, op, packet), ..Prepare::op(op) };
+            let payload = unique_payload(view, op, packet);
+            let prepare = Prepare { view, tag: packet, payload, ..Prepare::op(op) };
             port.send(&port.frame(0, &self.leader.datagram(&prepare)));
             packet += CPUS as u64;
-        }
-    }
-
-    /// Notes every ack, also those that are under way when the senders stop.
-    fn listen(&self) {
-        loop {
-            let stopped = self.stop.load(Ordering::SeqCst);
-            while let Some(ack) = self.leader.next_ack(Duration::from_millis(20)) {
-                let (view, op) = (ack.view().0, ack.last().0);
-                let mut acked = self.acked.lock().unwrap();
-                let highest = acked.entry(view).or_default();
-                *highest = op.max(*highest);
-                self.front.acked(view, op);
-            }
-            if stopped {
-                return;
-            }
         }
     }
 }
@@ -114,10 +60,9 @@ struct Drained(u64);
 
 impl Drained {
     fn take(&mut self, event: &Event<'_>) {
-        if let Event::Logged { view, first, last, payload: bytes } = event {
+        if let Event::Logged { view, first, last, payload } = event {
             assert_eq!((first.0, last.0), (self.0 + 1, self.0 + 1), "the log has a hole or a repetition");
-            let packet = u64::from_le_bytes(bytes[16..24].try_into().unwrap());
-            assert_eq!(*bytes, payload(view.0, first.0, packet), "op {first}: torn, or of another op");
+            assert_unique_payload(view.0, first.0, payload);
             self.0 = last.0;
         }
     }
@@ -167,7 +112,6 @@ pub fn hammer(hook: Hook, time: Duration) {
         sent: AtomicU64::new(0),
         front: Front::default(),
         stop: AtomicBool::new(false),
-        acked: Mutex::default(),
     };
     let held = std::thread::scope(|scope| {
         let _stop = super::StopAtEnd(&fire.stop);
@@ -177,11 +121,11 @@ pub fn hammer(hook: Hook, time: Duration) {
                 move || fire.send(cpu)
             }))
         });
-        scope.spawn(|| fire.listen());
+        scope.spawn(|| fire.front.listen(&fire.leader, &fire.stop));
         own(&fire, &mut follower, time)
     });
 
-    let acked = fire.acked.into_inner().unwrap();
+    let acked = fire.front.acked();
     for (view, op) in &acked {
         assert!(*op <= held[view], "view {view}: op {op} was acked, the drain returned {}", held[view]);
     }

@@ -1,7 +1,7 @@
 //! Frames onto a cable, each CPU into a queue of its own.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use electrode::fabric::{Fabric, FabricConfig};
@@ -9,6 +9,7 @@ use electrode::model::frame::{self, Checksum};
 
 use super::CPUS;
 use super::common::group::PORT;
+use super::common::raw::{packet_socket, set_option};
 
 /// A fabric with two queues an interface.
 pub fn fabric(hosts: usize) -> Fabric {
@@ -25,44 +26,13 @@ pub struct Port<'f> {
     sent: &'f AtomicU64,
 }
 
-fn check(result: libc::c_int, what: &str) -> libc::c_int {
-    assert!(result >= 0, "{what}: {}", std::io::Error::last_os_error());
-    result
-}
-
 impl<'f> Port<'f> {
     /// Counts in `sent` what it has sent.
     pub fn new(fabric: &'f Fabric, to: usize, sent: &'f AtomicU64) -> Self {
-        let name = std::ffi::CString::new(fabric.port_name(to)).unwrap();
         let open = || {
-            // SAFETY: no pointers; nobody else owns what comes.
-            let socket = unsafe {
-                let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
-                OwnedFd::from_raw_fd(check(libc::socket(libc::AF_PACKET, kind, 0), "socket"))
-            };
-            // SAFETY: all-zero is a valid sockaddr_ll.
-            let mut addr: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-            addr.sll_family = libc::AF_PACKET as u16;
-            // SAFETY: a terminated string.
-            addr.sll_ifindex = unsafe { libc::if_nametoindex(name.as_ptr()) } as libc::c_int;
-            // SAFETY: an address of the size that is stated.
-            let bound = unsafe {
-                libc::bind(socket.as_raw_fd(), (&raw const addr).cast(), size_of_val(&addr) as u32)
-            };
-            check(bound, "bind");
+            let socket = packet_socket(&fabric.port_name(to), 0);
             // Past the queueing discipline; by the queue whose number is the CPU's.
-            let one: libc::c_int = 1;
-            // SAFETY: an int option with an int's size.
-            let set = unsafe {
-                libc::setsockopt(
-                    socket.as_raw_fd(),
-                    libc::SOL_PACKET,
-                    libc::PACKET_QDISC_BYPASS,
-                    (&raw const one).cast(),
-                    size_of_val(&one) as u32,
-                )
-            };
-            check(set, "PACKET_QDISC_BYPASS");
+            set_option(&socket, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, 1);
             socket
         };
         Self { fabric, to, socket: fabric.switch().run(open).unwrap(), sent }

@@ -103,7 +103,7 @@ impl TcChoice {
     }
 }
 
-/// What `cluster`, `bench` and `demo` start.
+/// What of the fast path is used, and what is kept.
 #[derive(Clone, Debug, Args)]
 pub struct FastPathArgs {
     /// Jobs that go to the kernel: broadcast, fast-ack, quorum, all or none.
@@ -115,4 +115,15 @@ pub struct FastPathArgs {
     /// What an acknowledgement promises.
     #[arg(long, value_enum, default_value_t)]
     pub durability: Durability,
+}
+
+/// How the replicas of one group run. How many there are is not part of it: what is asked of that differs.
+#[derive(Clone, Debug, Args)]
+pub struct GroupArgs {
+    /// How packets are sent and handled.
+    #[arg(long, value_enum, default_value_t)]
+    pub backend: BackendChoice,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub fast_path: FastPathArgs,
 }

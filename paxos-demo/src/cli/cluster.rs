@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::choices::{BackendChoice, FastPathArgs};
+use super::choices::GroupArgs;
 use super::values::replica_count;
 use crate::report::Batch;
 
@@ -14,12 +14,9 @@ pub struct ClusterArgs {
     /// Replicas of the group.
     #[arg(long, default_value_t = 5, value_parser = replica_count)]
     pub replicas: usize,
-    /// How packets are sent and handled.
-    #[arg(long, value_enum, default_value_t)]
-    pub backend: BackendChoice,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub fast_path: FastPathArgs,
+    pub group: GroupArgs,
     /// Requests in a Prepare: 1 or auto.
     #[arg(long, default_value = "auto")]
     pub batch: Batch,

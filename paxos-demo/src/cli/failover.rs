@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::choices::{BackendChoice, FastPathArgs};
+use super::choices::GroupArgs;
 use super::values::surviving_count;
 use crate::config::Timeouts;
 
@@ -14,12 +14,9 @@ pub struct FailoverArgs {
     /// Replicas of the group: at least three, or there is nobody to take over.
     #[arg(long, default_value_t = 3, value_parser = surviving_count)]
     pub replicas: usize,
-    /// How packets are sent and handled.
-    #[arg(long, value_enum, default_value_t)]
-    pub backend: BackendChoice,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub fast_path: FastPathArgs,
+    pub group: GroupArgs,
     /// Make a key for the group: replicas believe each other by it.
     #[arg(long)]
     pub authenticated: bool,

@@ -26,11 +26,7 @@ enum Down {
 
 /// Starts a group and keeps it up; returns once it was asked to stop, with everything removed.
 pub fn run(args: ClusterArgs, stop: &Stop) -> Result<(), ClusterError> {
-    let mut spec = Spec::new(args.replicas).map_err(ClusterError::system("find this program"))?;
-    spec.backend = args.backend;
-    spec.hook = args.fast_path.hook;
-    spec.offloads = args.fast_path.offloads;
-    spec.durability = args.fast_path.durability;
+    let mut spec = Spec::of(args.replicas, &args.group).map_err(ClusterError::system("find this program"))?;
     spec.batching = args.batch.0;
     spec.resp_port = Some(args.resp_port);
     spec.data_dir = args.data_dir;

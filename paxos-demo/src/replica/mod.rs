@@ -17,7 +17,8 @@
 //! |---|---|---|
 //! | `leader`, `reads`, `resend` | requests become ops, reads get their proof, losses are repaired | 4.1 |
 //! | `large` | commands and results that come in parts | |
-//! | `follower` | applies what the leader ordered, asks for what is missing | 4.1 |
+//! | `follower` | takes what the leader ordered, asks for what is missing | 4.1 |
+//! | `apply` | committed ops become state and replies | 4.1 |
 //! | `suspicion`, `contact` | when a leader counts as gone, and when it finds itself alone | 4.2 |
 //! | `gate` | closing and opening the fast path | rules U1 to U6 |
 //! | `view_change`, `install` | the next view and its log | 4.2 |
@@ -29,6 +30,7 @@
 //! This file holds what they share.
 
 mod action;
+mod apply;
 mod config;
 mod contact;
 mod donor;
@@ -54,13 +56,10 @@ pub use config::{CLIENT_SESSIONS_MAX, ReplicaConfig, ReplicaConfigError, WINDOW_
 pub use start::{Memory, StartError};
 
 use crate::arena::Arena;
-use crate::batch;
 use crate::log::{Log, LogEntry};
-use crate::message::{ClientReply, ReplyStatus};
 use crate::peer::PeerMessage;
 use crate::plant::Plant;
 use crate::service::Service;
-use crate::state_machine::fitting;
 use crate::status::{Counters, RoleName, Status};
 use action::Outbox;
 use donor::Donor;
@@ -336,57 +335,6 @@ impl Replica {
         self.log.shrink_to(bytes_max, kept);
         let snapshot_bytes = self.donor.snapshot_bytes(self.service.state_bytes());
         self.log.shrink_to(bytes_max.saturating_add(bytes_max.max(snapshot_bytes)), self.applied);
-    }
-
-    /// Applies committed ops in order; a leader answers whoever waits for them.
-    fn apply_committed(&mut self) {
-        while self.applied < self.commit {
-            let next = self.applied.next();
-            let entry = self.log.get(next).expect("only applied ops are forgotten").clone();
-            if let Err(flaw) = self.apply_batch(&entry) {
-                let LogEntry { view, first, last, .. } = entry;
-                return self.stop(Fatal::MalformedBatch { view, first, last, flaw });
-            }
-        }
-    }
-
-    /// Applies what is committed and not yet applied of one batch.
-    fn apply_batch(&mut self, batch: &LogEntry) -> Result<(), BatchFlaw> {
-        let upto = batch.last.min(self.commit);
-        let mut op = batch.first;
-        let (time_ms, entries) = batch::open(&batch.payload)?;
-        for entry in entries {
-            let entry = entry?;
-            if op > batch.last {
-                return Err(BatchFlaw::Count);
-            }
-            if op > upto {
-                break;
-            }
-            if op > self.applied {
-                let result = self.service.apply(op, time_ms, entry);
-                self.applied = op;
-                self.counters.ops_applied += 1;
-                if entry.is_last_part()
-                    && let Role::Leader(leader) = &mut self.role
-                    && let Some(to) = leader.in_flight.complete(entry.client, entry.request)
-                    && let Some(result) = result
-                {
-                    let reply = ClientReply {
-                        status: ReplyStatus::Ok,
-                        leader: self.config.me,
-                        view: self.view,
-                        client: entry.client,
-                        request: entry.request,
-                        attempt: 0,
-                        result: fitting(result, self.config.part_bytes_max()),
-                    };
-                    self.outbox.reply(to, &reply);
-                }
-            }
-            op = op.next();
-        }
-        if self.applied < upto { Err(BatchFlaw::Count) } else { Ok(()) }
     }
 
     /// Ends this replica. The gate is the driver's to freeze: it stops the process.

@@ -1,5 +1,7 @@
 //! The fast path in the kernel: the user-space side of gate, log and rounds.
 
+mod earlier;
+mod fast_path;
 mod grace;
 mod layout;
 mod memory;
@@ -8,7 +10,7 @@ pub(crate) mod object;
 pub(crate) mod test_run;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
@@ -16,19 +18,20 @@ use std::time::{Duration, Instant};
 use electrode_bpf::types::{elec_config, elec_counters, elec_params};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, RingBuffer, RingBufferBuilder};
 
+pub(crate) use self::earlier::earlier_filters_end_ns;
 use self::grace::Grace;
 use self::memory::{Config, Control, KeySlots, Rounds, Slots};
 use self::object::{Maps, Object, address_bytes};
 use super::shared::{self, At, Memory, Slot};
-use super::{FastPath, Heard, Logged, Opening, RoundSlot, Wake};
+use super::{FastPath, RoundSlot};
 use crate::abi::Verdict;
 use crate::attach::{self, Attached};
 use crate::auth::{Key, Keys};
 use crate::config::{Acks, EndpointConfig, Hook, TcMechanism};
 use crate::error::{Error, Result};
 use crate::net::{Direction, Interface, NextHops, Watcher};
-use crate::types::{Epoch, OpNumber, ReplicaId, ReplicaSet, View};
-use crate::words::{self, GateState, GateWord};
+use crate::types::{OpNumber, ReplicaId, ReplicaSet, View};
+use crate::words::GateWord;
 
 /// Multicast destination of the carrier; the egress program re-addresses it, so it never leaves (L7).
 const CARRIER_V4: Ipv4Addr = Ipv4Addr::new(239, 192, 69, 67);
@@ -37,7 +40,7 @@ const CARRIER_V6: Ipv6Addr = Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0, 0x454c, 0x4342
 /// How long a program may hold the log before a grace period is waited for (U1).
 const BUSY_PATIENCE: Duration = Duration::from_millis(1);
 /// How long the gate stays usable without being renewed, where programs can outlive us (F2).
-pub(crate) const LEASE_NS: u64 = 500_000_000;
+const LEASE_NS: u64 = 500_000_000;
 
 /// The carrier's address for an endpoint's family.
 pub(crate) fn carrier_address(own: SocketAddr) -> SocketAddr {
@@ -94,7 +97,7 @@ impl Drop for Ebpf {
     }
 }
 
-/// Programs loaded with an endpoint's constants, not yet on a hook.
+/// An endpoint's constants, with which its programs are loaded.
 pub(crate) fn params(
     config: &EndpointConfig,
     ifindex: u32,
@@ -307,153 +310,6 @@ fn attach_ingress(
                 Err(e) => Ok((Hook::Tc, at_tc()?, Some(e.to_string()))),
             },
         },
-    }
-}
-
-impl FastPath for Ebpf {
-    fn appends(&self) -> bool {
-        self.fast_ack
-    }
-
-    fn freeze(&mut self) -> Result<()> {
-        shared::freeze(self);
-        Ok(())
-    }
-
-    fn drain(&mut self, from: OpNumber, sink: &mut dyn FnMut(Logged<'_>)) -> OpNumber {
-        shared::drain(self, from, sink)
-    }
-
-    fn open(&mut self, opening: &Opening) -> Result<()> {
-        let frozen = self.gate();
-        assert_eq!(frozen.state, GateState::Frozen, "the gate is opened only after a freeze (U6)");
-        self.wait_for_writers()?;
-        if opening.epoch < frozen.epoch {
-            // The epoch wrapped: nothing that still runs may carry a number that comes again.
-            self.grace.period()?;
-            self.slots.forget_epochs();
-        }
-        self.renew_lease();
-        shared::open(self, frozen, opening);
-        Ok(())
-    }
-
-    fn tail(&self) -> OpNumber {
-        self.gate().op
-    }
-
-    fn release(&mut self, op: OpNumber) {
-        shared::release(self, op);
-    }
-
-    fn durable(&mut self, epoch: Epoch, op: OpNumber) {
-        self.control.durable().store(words::tagged(epoch, op), Ordering::Release);
-    }
-
-    fn renew_lease(&mut self) {
-        if self.leased {
-            self.control.lease_ns().store(crate::clock::monotonic_ns() + LEASE_NS, Ordering::Release);
-        }
-    }
-
-    fn begin_round(&mut self, round: &RoundSlot) {
-        shared::begin_round(self, round);
-    }
-
-    fn acked(&self, epoch: Epoch, peer: ReplicaId) -> OpNumber {
-        shared::acked(self, epoch, peer)
-    }
-
-    fn votes(&self, epoch: Epoch, op: OpNumber) -> ReplicaSet {
-        shared::votes(self, epoch, op)
-    }
-
-    fn take_missed(&mut self, op: OpNumber) -> ReplicaSet {
-        let missed = self.rounds.missed(op.0);
-        if missed.load(Ordering::Relaxed) == 0 {
-            return ReplicaSet::EMPTY;
-        }
-        ReplicaSet::from_mask(missed.swap(0, Ordering::AcqRel))
-    }
-
-    fn commit_seen(&self, epoch: Epoch) -> OpNumber {
-        words::op_in_epoch(self.control.commit().load(Ordering::Acquire), epoch)
-    }
-
-    fn last_leader_ns(&self) -> u64 {
-        self.control.last_leader_ns().load(Ordering::Relaxed)
-    }
-
-    fn heard(&self, epoch: Epoch) -> Heard {
-        let of_epoch = |word: &AtomicU64| words::op_in_epoch(word.load(Ordering::Acquire), epoch);
-        Heard { op: of_epoch(self.control.heard_op()), count: of_epoch(self.control.heard_count()).0 }
-    }
-
-    fn restart_count(&mut self, epoch: Epoch, count: u64) {
-        self.control.heard_count().store(words::tagged(epoch, OpNumber(count)), Ordering::Release);
-    }
-
-    fn earlier_life_ends_ns(&self) -> u64 {
-        // Links end with their process; a filter on a clsact qdisc stays until its lease is over.
-        if self.leased { self.opened_ns + LEASE_NS } else { self.opened_ns }
-    }
-
-    fn expect_incarnation(&mut self, peer: ReplicaId, incarnation: u32) {
-        self.control.incarnation(peer.index()).store(incarnation.into(), Ordering::Release);
-    }
-
-    fn set_keys(&mut self, keys: &Keys) -> Result<()> {
-        let changed: Vec<_> = (0..2).filter(|slot| self.key(*slot) != keys.in_slot(*slot)).collect();
-        changed.iter().for_each(|slot| self.key_slots.invalidate(*slot));
-        // A program that has seen the key valid reads it until it has run out; half of one and half of another
-        // would be a key that nobody gave. Which key sends is not the programs' business.
-        let waited = if changed.is_empty() { Ok(()) } else { self.grace.period() };
-        if waited.is_ok() {
-            self.keys = Some(keys.clone());
-        }
-        // As it was if the wait failed.
-        changed.iter().for_each(|slot| self.key_slots.write(*slot, self.key(*slot)));
-        waited
-    }
-
-    fn carrier(&self) -> Option<SocketAddr> {
-        self.broadcast.then_some(self.carrier)
-    }
-
-    fn reached(&self, targets: ReplicaSet) -> ReplicaSet {
-        if !self.broadcast {
-            return ReplicaSet::EMPTY;
-        }
-        targets.iter().filter(|p| self.control.next_hop(p.index()).load(Ordering::Relaxed) != 0).collect()
-    }
-
-    fn carriers_met(&self) -> Option<u64> {
-        self.broadcast.then(|| self.control.carriers().load(Ordering::Relaxed))
-    }
-
-    fn arm(&mut self, wake: Wake) {
-        // What rang before is looked for by the caller; left in the ring it would wake for ever. The ring is
-        // mapped: no system call.
-        let _ = self.bell.consume_raw();
-        shared::arm(self, wake);
-        self.armed = wake != Wake::default();
-    }
-
-    fn disarm(&mut self) {
-        if self.armed {
-            self.arm(Wake::default());
-        }
-        // A program may have taken the bell before it was disarmed and ring only now.
-        let _ = self.bell.consume_raw();
-    }
-
-    fn bell(&self) -> Option<BorrowedFd<'_>> {
-        // SAFETY: the ring buffer's epoll descriptor lives as long as self.
-        Some(unsafe { BorrowedFd::borrow_raw(self.bell.epoll_fd()) })
-    }
-
-    fn verdicts(&self) -> Result<Vec<(Verdict, u64)>> {
-        sum_counters(&self.counters)
     }
 }
 

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use super::{Kernel, Outcome, Run, Step};
 use crate::abi::Verdict;
+use crate::types::OpNumber;
 
 /// User space and what must hold.
 pub(super) trait User: Clone + Hash {
@@ -102,6 +103,15 @@ impl<U: User> World<U> {
         self.user.hash(&mut hasher);
         hasher.finish()
     }
+}
+
+/// What a drain reads at `first`, below the tail: it must be a whole batch of this opening (C6).
+fn logged(kernel: &Kernel, view: u64, first: OpNumber) -> Result<&[u8], String> {
+    let (gate, slot) = (kernel.gate(), kernel.slot(first));
+    if !slot.is_batch(gate.epoch, view, first) {
+        return Err(format!("C6: the log has no op {first} below its tail {}: {slot:?}", gate.op));
+    }
+    Ok(&slot.payload)
 }
 
 /// Walks all interleavings. `Err` is the story of a violation, one step a line.

@@ -9,7 +9,7 @@ use std::fmt::Debug;
 
 use super::super::tests::{self, EPOCH};
 use super::super::{Action, Kernel, Outcome, Plants, Round, Run};
-use super::{Covered, User, World, explore};
+use super::{Covered, User, World, explore, logged};
 use crate::abi::Verdict;
 use crate::rules;
 use crate::types::{OpNumber, ReplicaId, ReplicaSet};
@@ -117,12 +117,11 @@ struct Ledger {
 
 impl Ledger {
     fn read(&mut self, kernel: &Kernel) -> Result<(), String> {
-        let gate = kernel.gate();
-        while self.held < gate.op.0 {
+        while self.held < kernel.gate().op.0 {
             let first = OpNumber(self.held + 1);
-            let slot = kernel.slot(first);
-            if !slot.is_batch(gate.epoch, OLD_VIEW, first) || slot.payload != payload(first.0) {
-                return Err(format!("C6: the log has no op {first} below its tail {}: {slot:?}", gate.op));
+            let found = logged(kernel, OLD_VIEW, first)?;
+            if found != payload(first.0) {
+                return Err(format!("C6: the log has {found:?} as op {first}"));
             }
             self.held += 1;
         }

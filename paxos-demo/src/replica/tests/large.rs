@@ -1,6 +1,7 @@
 //! Commands and results in parts.
 
 use super::*;
+use crate::message::ClientReply;
 use crate::message::{Have, Part, window};
 use crate::session::READ;
 use crate::state_machine::{Outcome, SetOptions};

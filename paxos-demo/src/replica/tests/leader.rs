@@ -4,9 +4,6 @@ use super::*;
 use crate::batcher::Batching;
 use crate::state_machine::COMMAND_HEADER_BYTES;
 
-/// Reads number themselves apart from writes.
-const READ: u64 = 1 << 63;
-
 #[test]
 fn a_request_is_prepared_at_once_and_answered_on_its_quorum() {
     let mut replica = leading(3);
@@ -19,49 +16,6 @@ fn a_request_is_prepared_at_once_and_answered_on_its_quorum() {
 
     replica.on_quorum(0, op(1));
     assert_eq!(replies(&drain(&mut replica)), [(7, ReplyStatus::Ok, vec![1])]);
-}
-
-#[test]
-fn a_read_takes_no_op_but_waits_for_one_that_was_sent_after_it() {
-    let mut replica = leading(3);
-    ask(&mut replica, 0, 7, 1, &set("v"));
-    drain(&mut replica);
-    // Two reads, one barrier.
-    ask(&mut replica, 0, 8, READ | 1, &get());
-    ask(&mut replica, 0, 9, READ | 1, &get());
-    let actions = drain(&mut replica);
-    assert_eq!(prepares(&actions), [(2, 2)]);
-    replica.on_quorum(0, op(1));
-    assert_eq!(replies(&drain(&mut replica)), [(7, ReplyStatus::Ok, vec![1])], "the write proves nothing");
-    replica.on_quorum(0, op(2));
-    let value = || (ReplyStatus::Ok, b"\x02v".to_vec());
-    let expected = [8, 9].map(|client| (client, value().0, value().1));
-    assert_eq!(replies(&drain(&mut replica)), expected);
-
-    // A write that comes along is proof enough.
-    ask(&mut replica, 0, 8, READ | 2, &get());
-    ask(&mut replica, 0, 7, 2, &set("w"));
-    let actions = drain(&mut replica);
-    let [Action::Prepare { payload, .. }, ..] = &actions[..] else { panic!("{actions:?}") };
-    assert_eq!(crate::batch::open(payload).unwrap().1.count(), 1);
-    replica.on_quorum(0, op(3));
-    let written = [(7, ReplyStatus::Ok, vec![1]), (8, ReplyStatus::Ok, b"\x02w".to_vec())];
-    assert_eq!(replies(&drain(&mut replica)), written);
-}
-
-/// A read that is proved by nothing newer than itself would be served by a leader that was deposed.
-#[test]
-fn reads_die_with_the_leadership() {
-    let mut replica = leading(3);
-    ask(&mut replica, 0, 8, READ | 1, &get());
-    drain(&mut replica);
-    let left = PeerMessage::StartViewChange { view: View(1) };
-    replica.on_peer_message(0, id(1), life(1), left);
-    assert_eq!(drain(&mut replica), [Action::Freeze]);
-    replica.on_quorum(0, op(1));
-    replica.on_frozen(0, 0);
-    assert_eq!(replies(&drain(&mut replica)), []);
-    assert_eq!(replica.status().commit, op(0));
 }
 
 #[test]
@@ -249,67 +203,6 @@ fn commits_ride_on_prepares_and_are_announced_when_there_are_none() {
     }
 }
 
-#[test]
-fn the_log_forgets_what_everybody_holds_and_says_so() {
-    let mut replica = leading(3);
-    for client in 1..=2 {
-        ask(&mut replica, 0, client, 1, &set("v"));
-        drain(&mut replica);
-    }
-    replica.on_quorum(0, op(2));
-    replica.on_acked(id(1), op(2));
-    replica.on_acked(id(2), op(1));
-    drain(&mut replica);
-    replica.on_tick(50 * MS);
-    let stable = PeerMessage::Stable { view: View(0), op: op(1) };
-    let actions = drain(&mut replica);
-    for to in [id(1), id(2)] {
-        assert!(actions.contains(&Action::Send { to, message: stable.clone() }));
-    }
-    assert_eq!(replica.status().log_first_op, op(2));
-}
-
-#[test]
-fn a_dead_member_does_not_make_the_log_grow_for_ever() {
-    let mut replica = leading_with(ReplicaConfig { log_bytes_max: 100, ..config(0, 3) });
-    for at in 1..=20 {
-        ask(&mut replica, 0, at, 1, &set("v"));
-        drain(&mut replica);
-        replica.on_quorum(0, op(at));
-    }
-    replica.on_acked(id(1), op(20));
-    drain(&mut replica);
-    replica.on_tick(50 * MS);
-    assert!(replica.status().log_bytes <= 100);
-    let oldest = replica.status().log_first_op;
-    drain(&mut replica);
-
-    // It comes back and is told.
-    let question = PeerMessage::NeedPrepares { view: View(0), have: op(3), upto: op(20) };
-    replica.on_peer_message(60 * MS, id(2), life(2), question);
-    let gone = PeerMessage::StateGone { view: View(0), oldest };
-    assert_eq!(drain(&mut replica), [Action::Send { to: id(2), message: gone }]);
-}
-
-/// Who asks for a snapshot hears at once that it will come, and asks on.
-#[test]
-fn a_snapshot_that_is_being_encoded_is_announced() {
-    let mut replica = leading(3);
-    let question = PeerMessage::GetSnapshot { op: op(0), offset: 0 };
-    replica.on_peer_message(0, id(1), life(1), question.clone());
-    assert_eq!(drain(&mut replica), [], "there is no state yet");
-    ask(&mut replica, 0, 1, 1, &set("v"));
-    drain(&mut replica);
-    replica.on_quorum(0, op(1));
-    drain(&mut replica);
-    replica.on_peer_message(0, id(1), life(1), question);
-    let (view, total_bytes, offset) = (View(0), 0, 0);
-    let chunk = PeerMessage::SnapshotChunk { view, op: op(1), total_bytes, offset, bytes: Bytes::new() };
-    let actions = drain(&mut replica);
-    assert!(matches!(actions[0], Action::EncodeSnapshot(_)), "{actions:?}");
-    assert_eq!(actions[1..], [Action::Send { to: id(1), message: chunk }]);
-}
-
 /// A clock that is put back must not stop the time of the group.
 #[test]
 fn the_replicated_time_goes_on_whatever_the_clock_does() {
@@ -331,84 +224,4 @@ fn the_replicated_time_goes_on_whatever_the_clock_does() {
     assert_eq!(stamp(3, 30, 9_000), 9_000);
     assert_eq!(stamp(4, 40, 100), 9_010, "put back");
     assert_eq!(stamp(5, 240, 300), 9_210);
-}
-
-/// Many long results are no reason to be silent.
-#[test]
-fn reads_are_answered_in_portions() {
-    let mut replica = leading_with(ReplicaConfig { payload_bytes_max: 1300, ..config(0, 3) });
-    let value = "v".repeat(1 << 20);
-    let mut set = Vec::new();
-    Command::Set { key: b"k", value: value.as_bytes() }.encode(&mut set).unwrap();
-    replica.service.apply(op(0), 0, BatchEntry::whole(0, 0, &set));
-    for client in 1..=20 {
-        ask(&mut replica, 0, client, READ | 1, &get());
-    }
-    assert_eq!(prepares(&drain(&mut replica)), [(1, 1)]);
-    replica.on_quorum(0, op(1));
-    let mut portions = vec![replies(&drain(&mut replica)).len()];
-    while replica.next_deadline() == Some(0) {
-        replica.on_tick(0);
-        portions.push(replies(&drain(&mut replica)).len());
-    }
-    assert_eq!(portions, [4, 4, 4, 4, 4]);
-}
-
-#[test]
-fn long_reads_that_wait_are_bounded_in_bytes() {
-    let mut replica = leading_with(ReplicaConfig { payload_bytes_max: 1300, ..config(0, 3) });
-    let key = vec![b'k'; 1 << 20];
-    let mut get = Vec::new();
-    Command::Get { key: &key }.encode(&mut get).unwrap();
-    for client in 1..=70 {
-        replica.on_request(
-            0,
-            address(client as u16),
-            ClientRequest { client, request: READ | 1, attempt: 1, command: &get },
-        );
-    }
-    let refused = replies(&drain(&mut replica));
-    assert_eq!(refused.len(), 7, "63 of them are just below 64 MiB");
-    assert!(refused.iter().all(|(_, status, _)| *status == ReplyStatus::TryAgain));
-    replica.on_quorum(0, op(1));
-    assert_eq!(replies(&drain(&mut replica)).len(), 63);
-    for client in 1..=63 {
-        replica.on_request(
-            0,
-            address(client as u16),
-            ClientRequest { client, request: READ | 2, attempt: 1, command: &get },
-        );
-    }
-    assert_eq!(replies(&drain(&mut replica)), [], "room again");
-}
-
-/// Storage has snapshots made now and then; one that somebody fetches stays until it is there.
-#[test]
-fn a_snapshot_that_is_being_fetched_is_not_replaced() {
-    let mut replica = leading(3);
-    let offered = |replica: &mut Replica| {
-        replica.on_peer_message(MS, id(1), life(1), PeerMessage::GetSnapshot { op: op(0), offset: 0 });
-        let chunk = |action| match action {
-            Action::Send { message: PeerMessage::SnapshotChunk { op, total_bytes, .. }, .. } => {
-                Some((op.0, total_bytes))
-            }
-            _ => None,
-        };
-        drain(replica).into_iter().find_map(chunk)
-    };
-    ask(&mut replica, 0, 1, 1, &set("v"));
-    drain(&mut replica);
-    replica.on_quorum(0, op(1));
-    assert_eq!(offered(&mut replica), Some((1, 0)), "it is being encoded");
-    replica.on_snapshot(MS, op(1), Bytes::from_static(b"first"));
-    assert_eq!(offered(&mut replica), Some((1, 5)));
-    ask(&mut replica, 0, 2, 1, &set("v"));
-    drain(&mut replica);
-    replica.on_quorum(0, op(2));
-    replica.on_snapshot(MS, op(2), Bytes::from_static(b"second"));
-    assert_eq!(offered(&mut replica), Some((1, 5)));
-    // Not for ever: after ten seconds in which nobody asked, the next one is taken.
-    replica.on_tick(11_000 * MS);
-    drain(&mut replica);
-    assert_eq!(offered(&mut replica).map(|(op, _)| op), Some(2));
 }

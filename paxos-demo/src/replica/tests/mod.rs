@@ -1,18 +1,21 @@
 //! Single replicas, driven by hand: each test is a short story of inputs and the outputs they must cause.
 
+mod donor;
 mod follower;
 mod formation;
 mod large;
 mod leader;
+mod reads;
 mod recovery;
 mod repeated;
 mod replayed;
 mod resend;
+mod suspicion;
 mod view_change;
 
 use super::*;
 use crate::batch::{self, BatchEntry};
-use crate::message::{ClientRequest, Packet};
+use crate::message::{ClientRequest, Packet, ReplyStatus};
 use crate::peer::Refusal;
 use crate::state_machine::Command;
 use bytes::Bytes;
@@ -21,6 +24,9 @@ use std::net::SocketAddr;
 
 const MS: u64 = 1_000_000;
 const HASH: u64 = 0xc0ffee;
+
+/// Reads number themselves apart from writes.
+const READ: u64 = 1 << 63;
 
 fn id(id: u8) -> ReplicaId {
     ReplicaId(id)
@@ -99,6 +105,16 @@ fn following(members: usize) -> Replica {
     following_with(config(1, members))
 }
 
+/// A follower that knows the other followers too.
+fn follower(me: u8, members: usize) -> Replica {
+    let mut replica = Replica::new(0, config(me, members)).unwrap();
+    for peer in (0..members as u8).filter(|peer| *peer != me) {
+        introduce(&mut replica, 0, peer);
+    }
+    drain(&mut replica);
+    replica
+}
+
 fn set(value: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     Command::Set { key: b"k", value: value.as_bytes() }.encode(&mut bytes).unwrap();
@@ -153,6 +169,34 @@ fn resends(actions: &[Action]) -> Vec<(u64, u32)> {
         _ => None,
     };
     actions.iter().filter_map(resend).collect()
+}
+
+fn left(view: u64) -> PeerMessage {
+    PeerMessage::StartViewChange { view: View(view) }
+}
+
+/// What a replica does about a message that its sender had not sent before.
+fn from(replica: &mut Replica, now: u64, peer: u8, message: PeerMessage) -> Vec<Action> {
+    replica.on_member_heard(now, id(peer), life(peer));
+    replica.on_peer_message(now, id(peer), life(peer), message);
+    drain(replica)
+}
+
+/// What goes to one member.
+fn sent(actions: &[Action], to: u8) -> Vec<&PeerMessage> {
+    let mut messages = Vec::new();
+    for action in actions {
+        if let Action::Send { to: target, message } = action
+            && *target == id(to)
+        {
+            messages.push(message);
+        }
+    }
+    messages
+}
+
+fn position(actions: &[Action], which: impl Fn(&Action) -> bool) -> usize {
+    actions.iter().position(which).unwrap_or_else(|| panic!("not in {actions:#?}"))
 }
 
 #[test]

@@ -26,16 +26,9 @@ fn batch_of(view: u64, at: u64) -> PeerMessage {
     PeerMessage::NewState { view: View(view), ordered_in: View(0), first: op(at), last: op(at), payload }
 }
 
-fn left(view: u64) -> PeerMessage {
-    PeerMessage::StartViewChange { view: View(view) }
-}
-
 /// Replica 2 of three, between view 0 and view 1; replica 1, which is to lead, has left as well.
 fn between() -> Replica {
-    let mut replica = Replica::new(0, config(2, 3)).unwrap();
-    introduce(&mut replica, 0, 0);
-    introduce(&mut replica, 0, 1);
-    drain(&mut replica);
+    let mut replica = follower(2, 3);
     new(&mut replica, 0, 1, &left(1));
     replica.on_frozen(0, 0);
     new(&mut replica, 0, 1, &left(1));

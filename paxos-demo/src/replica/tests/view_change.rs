@@ -3,16 +3,6 @@
 use super::*;
 use crate::peer::{ViewStart, Vote};
 
-fn from(replica: &mut Replica, now: u64, peer: u8, message: PeerMessage) -> Vec<Action> {
-    replica.on_member_heard(now, id(peer), life(peer));
-    replica.on_peer_message(now, id(peer), life(peer), message);
-    drain(replica)
-}
-
-fn left(view: u64) -> PeerMessage {
-    PeerMessage::StartViewChange { view: View(view) }
-}
-
 fn vote(last_normal_view: u64, last_op: u64, commit: u64) -> Vote {
     Vote { last_normal_view: View(last_normal_view), last_op: op(last_op), commit: op(commit) }
 }
@@ -37,34 +27,8 @@ fn batch_of(view: u64, ordered_in: u64, at: u64, value: &str) -> PeerMessage {
     }
 }
 
-fn sent(actions: &[Action], to: u8) -> Vec<&PeerMessage> {
-    let mut messages = Vec::new();
-    for action in actions {
-        if let Action::Send { to: target, message } = action
-            && *target == id(to)
-        {
-            messages.push(message);
-        }
-    }
-    messages
-}
-
-fn position(actions: &[Action], which: impl Fn(&Action) -> bool) -> usize {
-    actions.iter().position(which).unwrap_or_else(|| panic!("not in {actions:#?}"))
-}
-
 fn saves(action: &Action) -> bool {
     matches!(action, Action::SaveState { .. })
-}
-
-/// A follower that knows the other follower too.
-fn follower(me: u8, members: usize) -> Replica {
-    let mut replica = Replica::new(0, config(me, members)).unwrap();
-    for peer in (0..members as u8).filter(|peer| *peer != me) {
-        introduce(&mut replica, 0, peer);
-    }
-    drain(&mut replica);
-    replica
 }
 
 fn logs(replica: &mut Replica, view: u64, at: u64, value: &str) {
@@ -88,41 +52,6 @@ fn a_vote_comes_after_the_drain_and_after_the_view_is_on_disk() {
     // A late Prepare of the old view changes nothing any more.
     logs(&mut replica, 0, 3, "c");
     assert_eq!(replica.status().last_op, op(2));
-}
-
-#[test]
-fn one_voice_does_not_end_a_view() {
-    let mut replica = follower(1, 5);
-    let timeout = replica.config().leader_timeout_ns;
-    replica.on_tick(timeout);
-    let suspects = PeerMessage::Suspect { view: View(0) };
-    assert!(sent(&drain(&mut replica), 3).contains(&&suspects));
-    assert_eq!(from(&mut replica, timeout, 2, suspects.clone()), []);
-    assert_eq!(from(&mut replica, timeout, 2, suspects.clone()), [], "the same one again");
-    assert_eq!(from(&mut replica, timeout, 3, suspects.clone()), [Action::Freeze], "three of five");
-
-    // Whoever hears the leader does not join.
-    let mut replica = follower(1, 5);
-    replica.on_leader_heard(timeout - 1);
-    for peer in 2..5 {
-        assert_eq!(from(&mut replica, timeout, peer, suspects.clone()), []);
-    }
-}
-
-/// U9: what the kernel heard while the gate closed counts.
-#[test]
-fn a_leader_that_speaks_at_the_last_moment_keeps_its_view() {
-    let mut replica = follower(1, 3);
-    let timeout = replica.config().leader_timeout_ns;
-    replica.on_tick(timeout);
-    drain(&mut replica);
-    from(&mut replica, timeout, 2, PeerMessage::Suspect { view: View(0) });
-    replica.on_frozen(timeout, timeout - 1);
-    let actions = drain(&mut replica);
-    position(&actions, |action| {
-        matches!(action, Action::OpenGate { role: GateRole::Follow, view: View(0), .. })
-    });
-    assert_eq!(replica.status().role, RoleName::Follower);
 }
 
 /// A new leader with its own vote cast; its log holds ops 1 and 2 of view 0, the first of them committed.
@@ -244,89 +173,6 @@ fn a_leader_that_hears_of_a_higher_view_closes_its_gate_first() {
     assert_eq!(sent(&drain(&mut replica), 1), [&left(1), &votes(1, vote(0, 1, 0))]);
 }
 
-/// Heard by one follower all the time, so only that no quorum comes can tell it.
-#[test]
-fn a_leader_without_a_quorum_steps_down() {
-    let mut replica = leading(3);
-    ask(&mut replica, 0, 1, 1, &set("v"));
-    for now in (0..600).step_by(100) {
-        from(&mut replica, now * MS, 1, PeerMessage::Suspect { view: View(0) });
-        replica.on_tick(now * MS);
-    }
-    assert!(replica.is_leading());
-    replica.on_tick(600 * MS);
-    assert_eq!(drain(&mut replica).last(), Some(&Action::Freeze));
-}
-
-/// Its heartbeats may arrive everywhere while it hears nothing, not even a client.
-#[test]
-fn an_idle_leader_that_hears_nobody_steps_down() {
-    let asks = |replica: &mut Replica, now: u64| {
-        replica.on_tick(now * MS);
-        let actions = drain(replica);
-        let hello =
-            actions.iter().any(|a| matches!(a, Action::Send { message: PeerMessage::Hello { .. }, .. }));
-        (hello, actions.contains(&Action::Freeze))
-    };
-    let mut replica = leading(3);
-    assert_eq!(asks(&mut replica, 299), (false, false));
-    assert_eq!(asks(&mut replica, 300), (true, false));
-    // An answer of one of two is enough for a while.
-    let welcome = PeerMessage::Welcome { config_hash: HASH, incarnation: life(0), born: life(2) };
-    from(&mut replica, 301 * MS, 2, welcome);
-    assert_eq!(asks(&mut replica, 600), (false, false));
-    assert_eq!(asks(&mut replica, 700), (true, false));
-    assert_eq!(asks(&mut replica, 800), (true, false), "a datagram may be lost");
-    assert_eq!(asks(&mut replica, 900), (true, false));
-    assert_eq!(asks(&mut replica, 1000), (true, true));
-}
-
-/// U9: what somebody kept and sends again is no sign of life, neither an answer nor a cry for help.
-#[test]
-fn old_messages_make_no_leader_believe_that_it_is_heard() {
-    let mut replica = leading(3);
-    ask(&mut replica, 0, 1, 1, &set("v"));
-    let answer = PeerMessage::Welcome { config_hash: HASH, incarnation: life(0), born: life(1) };
-    let question = PeerMessage::NeedPrepares { view: View(0), have: op(0), upto: op(1) };
-    for now in (0..1500).step_by(50) {
-        replica.on_peer_message(now * MS, id(1), life(1), answer.clone());
-        replica.on_peer_message(now * MS, id(1), life(1), question.clone());
-        replica.on_tick(now * MS);
-    }
-    assert!(drain(&mut replica).contains(&Action::Freeze));
-}
-
-/// Nobody could begin the next view, and the other may need what this one holds.
-#[test]
-fn one_of_two_does_not_step_down() {
-    let mut replica = leading(2);
-    ask(&mut replica, 0, 1, 1, &set("v"));
-    for now in (0..5000).step_by(100) {
-        replica.on_tick(now * MS);
-    }
-    assert!(replica.is_leading());
-}
-
-/// A quorum may depend on one that was away for long, and what it misses takes its time.
-#[test]
-fn a_leader_does_not_step_down_while_it_helps() {
-    for question in [
-        PeerMessage::NeedPrepares { view: View(0), have: op(0), upto: op(1) },
-        PeerMessage::GetState { view: View(0), after: op(0), upto: op(1) },
-        PeerMessage::GetSnapshot { op: op(0), offset: 0 },
-    ] {
-        let mut replica = leading(3);
-        ask(&mut replica, 0, 1, 1, &set("v"));
-        for now in (0..3000).step_by(500) {
-            from(&mut replica, now * MS, 1, question.clone());
-            replica.on_tick(now * MS);
-        }
-        assert!(replica.is_leading(), "{question:?}");
-        replica.on_tick(3100 * MS);
-        assert_eq!(drain(&mut replica).last(), Some(&Action::Freeze), "{question:?}");
-    }
-}
-
 /// The log may take longer to its leader than a view change may take.
 #[test]
 fn a_voter_waits_while_the_log_is_on_its_way_to_the_leader() {
@@ -401,17 +247,6 @@ fn a_request_that_a_failed_leader_took_is_taken_again() {
     assert_eq!(prepares(&drain(&mut replica)), [(2, 2)]);
 }
 
-/// Some have entered the view and some still wait for it when its leader dies: together they are a quorum.
-#[test]
-fn those_who_wait_for_a_view_count_as_finding_its_leader_silent() {
-    let mut entered = follower(1, 3);
-    let silent = entered.config().leader_timeout_ns + 1;
-    assert_eq!(from(&mut entered, 0, 2, left(0)), [], "the leader is heard");
-    entered.on_tick(silent);
-    assert!(!drain(&mut entered).contains(&Action::Freeze), "that voice was long ago");
-    assert_eq!(from(&mut entered, silent, 2, left(0)), [Action::Freeze]);
-}
-
 /// A leader that has begun its view and takes long to send it is not deposed for that.
 #[test]
 fn a_slow_transfer_is_asked_for_again_before_the_view_is_given_up() {
@@ -430,14 +265,4 @@ fn a_slow_transfer_is_asked_for_again_before_the_view_is_given_up() {
     drain(&mut replica);
     replica.on_tick(3 * timeout);
     assert_eq!(replica.view(), View(2), "no answer for a whole period");
-}
-
-/// A leader that was away while the others left its view, and came back when their leader was gone.
-#[test]
-fn a_suspicion_in_a_later_view_is_joined() {
-    let mut replica = leading(3);
-    let suspects = PeerMessage::Suspect { view: View(1) };
-    assert_eq!(from(&mut replica, 0, 2, suspects), [Action::Freeze]);
-    replica.on_frozen(0, 0);
-    assert!(sent(&drain(&mut replica), 2).contains(&&left(1)));
 }
