@@ -76,7 +76,9 @@ fn pictures(reports: &[Report]) -> Vec<(String, Picture)> {
             found.push((format!("latency-throughput-{count}"), picture));
         }
     }
-    let lines: [(&str, &Axis, &str, &[(&str, Figure)], Scale); 4] = [
+    /// Name, what is varied, unit, what is drawn of each backend, scale.
+    type Line<'l> = (&'l str, &'l Axis, &'l str, &'l [(&'l str, Figure)], Scale);
+    let lines: [Line<'_>; 4] = [
         ("throughput-replicas", &REPLICAS, "requests/s", &[("", THROUGHPUT)], Scale::Linear),
         ("cpu-replicas", &REPLICAS, "CPU us a request, all of the machine", &[("", CPU)], Scale::Linear),
         ("throughput-payload", &PAYLOAD, "requests/s", &[("", THROUGHPUT)], Scale::Linear),

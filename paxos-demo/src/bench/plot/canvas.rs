@@ -237,7 +237,7 @@ fn short(value: f64) -> String {
         v if v >= 10_000.0 => format!("{:.0} k", v / 1000.0),
         v if v >= 1000.0 => format!("{:.1} k", v / 1000.0),
         v if v >= 10.0 => format!("{v:.0}"),
-        v if v == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         v => format!("{v:.1}"),
     }
 }
