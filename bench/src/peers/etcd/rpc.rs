@@ -19,7 +19,7 @@ const DELETE_RANGE: &str = "/etcdserverpb.KV/DeleteRange";
 const STATUS: &str = "/etcdserverpb.Maintenance/Status";
 /// A call that takes longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Sessions that share a connection: one for all would be a bottleneck, one for each costs both sides.
+/// Sessions that share a connection. One connection for all of them, or one for each, was no faster.
 const SESSIONS_A_CONNECTION: usize = 16;
 
 /// Why a call failed.
