@@ -83,7 +83,7 @@ fn compare(args: &Args) -> Result<u8, Error> {
                 batch: args.batch,
             };
             for system in peers::turned(&systems, repeat) {
-                progress.begin(&format!("{}: {clients} clients", system.as_str()));
+                progress.begin(&format!("{}, clients: {clients}", system.as_str()));
                 let problems = if system == System::Etcd {
                     let (run, outcome) = etcd(&shape, repeat, &stop)?;
                     progress.end(&format!("{:.0} requests/s", run.throughput_rps));

@@ -27,6 +27,8 @@ use super::wire::{Inbox, Outbox, member_of};
 
 /// Room that a message takes beside its entries: names, ballot, numbers and the length of the list.
 const MESSAGE_OVERHEAD_BYTES: usize = 64;
+/// The log is trimmed whenever it has grown by so many entries.
+const TRIM_ENTRIES: usize = 1024;
 
 /// A read that waits for its proof: as with us, the first entry that was proposed after it arrived.
 #[derive(Debug)]
@@ -86,6 +88,8 @@ pub struct Core {
     /// Bytes of the entries that were proposed since messages were last taken from the library.
     proposed_bytes: usize,
     datagram_bytes_max: usize,
+    /// Length of the log at which it is trimmed next.
+    trim_at: usize,
     result: Vec<u8>,
 }
 
@@ -113,6 +117,7 @@ impl Core {
             reads: VecDeque::new(),
             proposed_bytes: 0,
             datagram_bytes_max,
+            trim_at: TRIM_ENTRIES,
             result: Vec::new(),
         })
     }
@@ -180,10 +185,16 @@ impl Core {
         self.proposed_bytes = 0;
     }
 
-    /// The library's clock. The log is trimmed to what somebody may still need.
+    /// The library's clock.
     pub fn tick(&mut self) {
         self.paxos.tick();
-        if self.leads() {
+    }
+
+    /// Trims the log to what somebody may still need, a little at a time: all nodes drop it at once.
+    fn trim(&mut self) {
+        let length = self.paxos.get_accepted_idx();
+        if length >= self.trim_at && self.leads() {
+            self.trim_at = length + TRIM_ENTRIES;
             // Refused while somebody has less than is decided: then the next time.
             let _ = self.paxos.trim(None);
         }
@@ -211,6 +222,7 @@ impl Core {
             // Nothing else would prove it.
             self.propose(Op::no_op());
         }
+        self.trim();
         self.take_outgoing();
     }
 

@@ -91,17 +91,17 @@ pub fn run(args: &ReplicaArgs) -> Result<(), NodeError> {
     let core =
         Core::new(me, members, endpoint.payload_bytes_max(), cluster, server).map_err(NodeError::Omni)?;
     println!("node {me} on {}", endpoint.local_addr());
-    let decide_delay = Duration::from_millis(config.timeouts.commit_notice_delay_ms);
-    let mut node = OmniNode { endpoint, core, decide_delay, decides_at: None };
+    let company_delay = Duration::from_millis(config.timeouts.commit_notice_delay_ms);
+    let mut node = OmniNode { endpoint, core, company_delay, alone_at: None };
     node.serve(&stop)
 }
 
 struct OmniNode {
     endpoint: Endpoint,
     core: Core,
-    decide_delay: Duration,
-    /// When decided indexes have waited long enough for company.
-    decides_at: Option<Instant>,
+    company_delay: Duration,
+    /// When what waits for company has waited long enough.
+    alone_at: Option<Instant>,
 }
 
 impl OmniNode {
@@ -117,7 +117,7 @@ impl OmniNode {
             }
             self.core.settle();
             self.send(now)?;
-            let until = self.decides_at.map_or(tick_at, |at| at.min(tick_at));
+            let until = self.alone_at.map_or(tick_at, |at| at.min(tick_at));
             self.endpoint.wait(until.saturating_duration_since(Instant::now()), Patience::Eager)?;
         }
         Ok(())
@@ -140,13 +140,13 @@ impl OmniNode {
 
     fn send(&mut self, now: Instant) -> Result<(), NodeError> {
         let Self { endpoint, core, .. } = self;
-        let decides = self.decides_at.is_some_and(|at| now >= at);
-        core.outbox.take(decides, |to, datagram| endpoint.send_to_member(to, datagram))?;
+        let all = self.alone_at.is_some_and(|at| now >= at);
+        core.outbox.take(all, |to, datagram| endpoint.send_to_member(to, datagram))?;
         core.replies.take(|to, reply| endpoint.send_message(to, reply))?;
-        self.decides_at = match (core.outbox.has_waiting(), self.decides_at) {
+        self.alone_at = match (core.outbox.has_waiting(), self.alone_at) {
             (false, _) => None,
             (true, Some(at)) if now < at => Some(at),
-            (true, _) => Some(now + self.decide_delay),
+            (true, _) => Some(now + self.company_delay),
         };
         while let Some((to, nonce, bytes_max)) = self.core.asked.pop() {
             let bytes_max = bytes_max.min(self.endpoint.payload_bytes_max());

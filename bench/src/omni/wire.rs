@@ -45,7 +45,7 @@ pub enum WireError {
 struct Lane {
     /// A datagram that is not full yet; empty, or at least a head.
     bytes: Vec<u8>,
-    /// There is more in it than decided indexes.
+    /// There is something in it that somebody waits for.
     urgent: bool,
 }
 
@@ -94,7 +94,7 @@ impl Outbox {
             lane.bytes.extend(message);
             lane.urgent = false;
         }
-        lane.urgent |= !is_decide(message);
+        lane.urgent |= !can_wait(message);
     }
 
     fn push_parts(&mut self, to: ReplicaId, message: &[u8]) {
@@ -115,18 +115,18 @@ impl Outbox {
         }
     }
 
-    /// Hands over the datagrams, in order for each member. Those with nothing but decided indexes stay, unless
-    /// `decides` says that they have waited long enough.
+    /// Hands over the datagrams, in order for each member. Those with nothing but decided indexes and the like stay,
+    /// unless `all` says that they have waited long enough.
     pub fn take<E>(
         &mut self,
-        decides: bool,
+        all: bool,
         mut send: impl FnMut(ReplicaId, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         for (to, datagram) in self.full.drain(..) {
             send(to, &datagram)?;
         }
         for (to, lane) in (0..).map(ReplicaId).zip(&mut self.lanes) {
-            if !lane.bytes.is_empty() && (lane.urgent || decides) {
+            if !lane.bytes.is_empty() && (lane.urgent || all) {
                 send(to, &lane.bytes)?;
                 lane.bytes.clear();
                 lane.urgent = false;
@@ -135,7 +135,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether decided indexes wait for company.
+    /// Whether something waits for company.
     pub fn has_waiting(&self) -> bool {
         self.lanes.iter().any(|lane| !lane.bytes.is_empty())
     }
@@ -146,9 +146,10 @@ pub fn member_of(node: u64) -> Option<ReplicaId> {
     node.checked_sub(1).and_then(|index| u8::try_from(index).ok()).map(ReplicaId)
 }
 
-/// Nobody waits for a decided index alone.
-fn is_decide(message: &Message<Op>) -> bool {
-    matches!(message, Message::SequencePaxos(message) if matches!(message.msg, PaxosMsg::Decide(_)))
+/// Nobody waits for a decided index, or to trim the log.
+fn can_wait(message: &Message<Op>) -> bool {
+    let Message::SequencePaxos(message) = message else { return false };
+    matches!(message.msg, PaxosMsg::Decide(_) | PaxosMsg::Compaction(_))
 }
 
 /// A message of which parts are there.
@@ -314,6 +315,10 @@ mod tests {
             // The next one is whole again.
             rest.extend(parts.iter().cloned());
             assert_eq!(received(&rest).len(), 1);
+            // Another one twice does not make up for it.
+            let mut twice = parts.clone();
+            twice[missing] = parts[(missing + 1) % parts.len()].clone();
+            assert_eq!(received(&twice).len(), 0, "without part {missing}");
         }
     }
 
