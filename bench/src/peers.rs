@@ -3,9 +3,9 @@
 //!
 //! | system | what it is |
 //! |---|---|
-//! | `ebpf` `udp` | our replica, with kernel programs and without ([`paxos_demo::bench::run`]) |
+//! | `ebpf` `udp` | our replica, with kernel programs and without ([`mod@paxos_demo::bench::run`]) |
 //! | `omnipaxos` | another library's consensus over the same sockets ([`crate::omni`]), measured by the same code |
-//! | `etcd` | the server as Debian packs it, over gRPC ([`etcd`], feature `etcd`) |
+//! | `etcd` | the server as Debian packs it, over gRPC (`peers/etcd.rs`, feature `etcd`) |
 //!
 //! Within one repeat the systems run back to back, in turning order, and a ratio is the median over such pairs
 //! ([`ratio`]).

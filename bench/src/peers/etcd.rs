@@ -1,7 +1,7 @@
 //! etcd as Debian packs it (package `etcd-server`), in the same namespaces, under the same requests.
 //!
 //! It does other work than our replica, and more of it: gRPC over TCP with its clients and HTTP between its members,
-//! versions of every key, and a log with fsync. The log is on a tmpfs of its own ([`members`]), so that no disk is
+//! versions of every key, and a log with fsync. The log is on a tmpfs of its own (`members.rs`), so that no disk is
 //! measured. The client asks the leader, as ours does; its reads are linearizable, which is etcd's default.
 
 mod load;
