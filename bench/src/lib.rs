@@ -14,6 +14,9 @@
 //! elsewhere under overload is the one thing that is missed. For throughput and latency of replicas that run
 //! side by side, interleaved with their baseline, there is `paxos-demo bench`.
 //!
+//! [`peers`] is something else: whole groups of other systems beside ours, for `scripts/bench --peers`. [`omni`] is the
+//! one of them that is built here.
+//!
 //! Without privileges the socket figures run on loopback and a line `SKIPPED` says why.
 //! `cargo bench -p bench -- --test`, like `cargo test -p bench`, runs everything once without measuring.
 
@@ -22,6 +25,8 @@ mod group;
 mod site;
 
 pub mod frames;
+pub mod omni;
+pub mod peers;
 pub mod programs;
 pub mod run_stats;
 pub use comparison::{Comparison, Effort};

@@ -200,6 +200,7 @@ fn plan(args: &BenchArgs) -> Vec<RunSpec> {
                 hook: args.fast_path.hook,
                 seconds: args.seconds,
                 repeat,
+                program: None,
             }));
         }
     }

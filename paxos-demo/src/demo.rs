@@ -47,6 +47,7 @@ fn show(args: &DemoArgs, stop: &Stop) -> Result<u8, BenchError> {
                 hook: HookChoice::Auto,
                 seconds: args.seconds,
                 repeat: 0,
+                program: None,
             })
         })
         .collect();

@@ -21,7 +21,8 @@ fn ebpf_is_faster_than_sockets() {
         .args(["--seconds", "1", "--repeat", "3", "--at-least", FLOOR])
         .output()
         .unwrap();
-    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    let text =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(output.status.success(), "{text}");
     // For whoever reads the log.
     println!("{text}");

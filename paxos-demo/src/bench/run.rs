@@ -1,6 +1,7 @@
 //! One run: a fresh group, load, and what it cost.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::BenchError;
@@ -16,7 +17,7 @@ use crate::stop::Stop;
 use crate::workload::{self, Control, Load, Phase};
 
 /// Load before the measured window: caches, neighbours and the CPU's clock settle.
-const WARM_UP: Duration = Duration::from_millis(500);
+pub const WARM_UP: Duration = Duration::from_millis(500);
 /// How often the display moves.
 const GLANCE: Duration = Duration::from_millis(100);
 /// How long replicas may take to hold the same state once the load has ended.
@@ -38,6 +39,8 @@ pub struct RunSpec {
     pub seconds: f64,
     /// Number of the repeat.
     pub repeat: usize,
+    /// What is started as a replica; this very program if absent.
+    pub program: Option<PathBuf>,
 }
 
 impl RunSpec {
@@ -70,6 +73,9 @@ pub fn measure(spec: &RunSpec, stop: &Stop, progress: &mut Progress) -> Result<M
     cluster_spec.durability = spec.setting.durability;
     cluster_spec.batching = spec.setting.batch.0;
     cluster_spec.authenticated = spec.setting.authentication;
+    if let Some(program) = &spec.program {
+        cluster_spec.program.clone_from(program);
+    }
     let mut cluster = Cluster::start(cluster_spec, stop)?;
 
     let group = cluster.group();

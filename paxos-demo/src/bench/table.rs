@@ -164,7 +164,7 @@ fn select<'r>(runs: &'r [Run], backend: &str, setting: Setting) -> Vec<&'r Run> 
 }
 
 /// A large number with its thousands apart.
-fn grouped(value: f64) -> String {
+pub fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -176,7 +176,8 @@ fn grouped(value: f64) -> String {
     text
 }
 
-fn short(value: f64) -> String {
+/// A number with about three digits.
+pub fn short(value: f64) -> String {
     if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") }
 }
 

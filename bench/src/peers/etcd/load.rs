@@ -1,0 +1,196 @@
+//! Closed-loop load on etcd: as many sessions as clients, each with one request under way, on one thread, with the
+//! requests and the checks of our own load generator ([`paxos_demo::workload::model`]).
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use paxos_demo::session::random_id;
+use paxos_demo::workload::model::Model;
+use tokio::task::LocalSet;
+
+use super::Shape;
+use super::rpc::{self, Client, Connections, RpcError};
+
+/// Slowest answer that the histogram tells apart from slower ones.
+const LATENCY_MAX: Duration = Duration::from_secs(60);
+/// Descriptions of errors kept; their number is counted in full.
+const ERROR_SAMPLES: usize = 8;
+
+/// What a run is doing; the owner moves it forward.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd)]
+#[repr(u8)]
+pub enum Phase {
+    /// Requests run, nothing is recorded.
+    WarmUp = 0,
+    /// Requests are recorded.
+    Measure = 1,
+    /// No new requests; every key is read once more.
+    Drain = 2,
+    /// Stop.
+    Abort = 3,
+}
+
+/// The owner's side of a run that goes on in another thread.
+#[derive(Debug, Default)]
+pub struct Control {
+    phase: AtomicU8,
+    answered: AtomicU64,
+}
+
+impl Control {
+    /// Moves the run to a later phase.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// Requests answered so far.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::WarmUp,
+            1 => Phase::Measure,
+            2 => Phase::Drain,
+            _ => Phase::Abort,
+        }
+    }
+}
+
+/// What a run found.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Requests answered within the measured window.
+    pub requests: u64,
+    /// Length of that window.
+    pub seconds: f64,
+    /// Answers checked in the whole run.
+    pub checked: u64,
+    /// Wrong and missing answers of the whole run.
+    pub errors: u64,
+    /// The first few of them, described.
+    pub error_samples: Vec<String>,
+    /// Nanoseconds from send to answer, within the window.
+    pub latency: Histogram<u64>,
+}
+
+/// What all sessions share.
+struct Run {
+    control: Arc<Control>,
+    phase: Cell<Phase>,
+    window_start: Cell<Option<Instant>>,
+    outcome: RefCell<Outcome>,
+}
+
+/// Runs the load until `control` says otherwise. Called in the clients' namespace.
+pub fn run(leader: &str, shape: &Shape, control: Arc<Control>) -> Result<Outcome, RpcError> {
+    let latency =
+        Histogram::new_with_bounds(1, LATENCY_MAX.as_nanos() as u64, 3).expect("constant bounds are valid");
+    let outcome =
+        Outcome { requests: 0, seconds: 0.0, checked: 0, errors: 0, error_samples: Vec::new(), latency };
+    let run = Rc::new(Run {
+        control,
+        phase: Cell::new(Phase::WarmUp),
+        window_start: Cell::new(None),
+        outcome: RefCell::new(outcome),
+    });
+    let scope = LocalSet::new();
+    scope.block_on(&rpc::runtime()?, async {
+        let connections = Connections::open(leader, shape.clients).await?;
+        // A task each: who has an answer goes on, and nobody else is looked at.
+        let sessions: Vec<_> = (0..shape.clients)
+            .map(|_| {
+                let (run, client, payload_bytes) =
+                    (Rc::clone(&run), connections.client(), shape.payload_bytes);
+                tokio::task::spawn_local(async move { run.session(client, payload_bytes).await })
+            })
+            .collect();
+        for session in sessions {
+            if let Err(panic) = session.await {
+                std::panic::resume_unwind(panic.into_panic());
+            }
+        }
+        Ok::<_, RpcError>(())
+    })?;
+    drop(scope);
+    let Ok(run) = Rc::try_unwrap(run) else { unreachable!("all sessions have ended") };
+    Ok(run.outcome.into_inner())
+}
+
+impl Run {
+    /// One session, to its end.
+    async fn session(&self, mut client: Client, payload_bytes: usize) {
+        let mut model = Model::new(random_id(), payload_bytes);
+        let (mut command, mut result) = (Vec::new(), Vec::new());
+        loop {
+            command.clear();
+            let more = match self.phase.get() {
+                Phase::WarmUp | Phase::Measure => {
+                    model.next(&mut command);
+                    true
+                }
+                Phase::Drain => model.next_check(&mut command),
+                Phase::Abort => false,
+            };
+            if !more {
+                return;
+            }
+            let started = Instant::now();
+            let executed = client.execute(&command, &mut result).await;
+            let now = Instant::now();
+            self.follow_phase(now);
+            let verdict = match executed {
+                Ok(()) => model.check(&result),
+                Err(error) => Err(error.to_string()),
+            };
+            self.record(now.saturating_duration_since(started), verdict.as_ref().err());
+            if verdict.is_err() {
+                if self.phase.get() >= Phase::Drain {
+                    return;
+                }
+                // It is not known what its keys hold: it goes on with others.
+                model = Model::new(random_id(), payload_bytes);
+            }
+        }
+    }
+
+    fn record(&self, latency: Duration, error: Option<&String>) {
+        let mut outcome = self.outcome.borrow_mut();
+        match error {
+            None => {
+                outcome.checked += 1;
+                self.control.answered.store(outcome.checked, Ordering::Relaxed);
+                if self.phase.get() == Phase::Measure {
+                    outcome.requests += 1;
+                    outcome.latency.saturating_record(latency.as_nanos() as u64);
+                }
+            }
+            Some(error) => {
+                outcome.errors += 1;
+                if outcome.error_samples.len() < ERROR_SAMPLES {
+                    outcome.error_samples.push(error.clone());
+                }
+            }
+        }
+    }
+
+    /// Measures from the first moment at which this thread saw the phase to that at which it saw the next.
+    fn follow_phase(&self, now: Instant) {
+        let (before, phase) = (self.phase.get(), self.control.phase());
+        if before == phase {
+            return;
+        }
+        if phase == Phase::Measure {
+            self.window_start.set(Some(now));
+        } else if before == Phase::Measure {
+            let start = self.window_start.get().unwrap_or(now);
+            self.outcome.borrow_mut().seconds = now.saturating_duration_since(start).as_secs_f64();
+        }
+        self.phase.set(phase);
+    }
+}
