@@ -5,7 +5,7 @@ mod canvas;
 
 use std::path::{Path, PathBuf};
 
-use self::canvas::{Bar, Curve, Picture, Point, Scale};
+use self::canvas::{Bar, Corner, Curve, Picture, Point, Scale};
 use super::BenchError;
 use crate::cluster::ready::write_atomically;
 use crate::report::{Host, Report, Run, Series, Setting, series};
@@ -94,7 +94,8 @@ fn pictures(reports: &[Report]) -> Vec<(String, Picture)> {
     found
 }
 
-/// The runs that differ by nothing but what is varied: of all such families that with the most values of it.
+/// The runs that differ by nothing but what is varied: of all such families that with the most values of it, and of
+/// those that with the most runs.
 fn family(runs: &[Run], axis: &Axis) -> Option<(Setting, Vec<Run>)> {
     let key = |run: &Run| {
         let mut setting = run.setting;
@@ -115,7 +116,8 @@ fn family(runs: &[Run], axis: &Axis) -> Option<(Setting, Vec<Run>)> {
         values.dedup();
         values.len()
     };
-    let best = keys.into_iter().max_by_key(values).filter(|key| values(key) > 1)?;
+    let count = |wanted: &Setting| runs.iter().filter(|run| key(run) == *wanted).count();
+    let best = keys.into_iter().max_by_key(|key| (values(key), count(key))).filter(|key| values(key) > 1)?;
     Some((best, runs.iter().filter(|run| key(run) == best).cloned().collect()))
 }
 
@@ -127,15 +129,29 @@ fn point(of: &Series<'_>, runs: &[Run], x: f64, figure: Figure) -> Option<Point>
     })
 }
 
-/// The names of what was compared, in order of appearance.
-fn names(runs: &[Run]) -> Vec<String> {
+/// The names of what was compared at more than one point, in order of appearance, each with the number of its colour.
+fn names(runs: &[Run]) -> Vec<(usize, String)> {
     let mut names: Vec<String> = Vec::new();
+    let mut more = Vec::new();
     for of in series(runs) {
-        if !names.contains(&of.name()) {
-            names.push(of.name());
+        let name = of.name();
+        if !names.contains(&name) {
+            names.push(name);
+        } else if !more.contains(&name) {
+            more.push(name);
         }
     }
-    names
+    more.into_iter()
+        .enumerate()
+        .map(|(place, name)| (colour(&name).unwrap_or(KNOWN.len() + place), name))
+        .collect()
+}
+
+/// What has the same colour in every picture.
+const KNOWN: [&str; 4] = ["udp", "ebpf", "udp-sendto", "udp-multicast"];
+
+fn colour(name: &str) -> Option<usize> {
+    KNOWN.iter().position(|known| *known == name)
 }
 
 /// What is the same for all points.
@@ -169,7 +185,7 @@ fn by_axis(
 ) -> Option<Picture> {
     let (setting, runs) = family(runs, axis)?;
     let mut curves = Vec::new();
-    for (colour, name) in names(&runs).into_iter().enumerate() {
+    for (colour, name) in names(&runs) {
         for (number, (what, figure)) in figures.iter().enumerate() {
             let mut points: Vec<Point> = series(&runs)
                 .iter()
@@ -180,7 +196,8 @@ fn by_axis(
             curves.push(Curve { name: format!("{name}{what}"), colour, thin: number > 0, points });
         }
     }
-    Some(Picture::curves(common(&setting, axis), axis.label, label, Scale::Linear, scale, curves))
+    let legend = if scale == Scale::Linear { Corner::UpperRight } else { Corner::UpperLeft };
+    Some(Picture::curves(common(&setting, axis), [axis.label, label], scale, legend, curves))
 }
 
 /// The field's usual picture: each point is a number of clients.
@@ -188,7 +205,7 @@ fn latency_by_throughput(runs: &[Run]) -> Option<Picture> {
     let closed: Vec<Run> = runs.iter().filter(|run| run.setting.rate_rps.is_none()).cloned().collect();
     let (setting, runs) = family(&closed, &CLIENTS)?;
     let mut curves = Vec::new();
-    for (colour, name) in names(&runs).into_iter().enumerate() {
+    for (colour, name) in names(&runs) {
         for (thin, what, figure) in [(false, "p50", P50), (true, "p99", P99)] {
             let mut of: Vec<_> = series(&runs).into_iter().filter(|of| of.name() == name).collect();
             of.sort_by_key(|of| of.setting.clients);
@@ -202,7 +219,8 @@ fn latency_by_throughput(runs: &[Run]) -> Option<Picture> {
     clients.dedup();
     let clients = clients.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     let title = format!("{}; points: {clients} clients", common(&setting, &CLIENTS));
-    Some(Picture::curves(title, "requests/s", "latency, us", Scale::Linear, Scale::Logarithmic, curves))
+    let labels = ["requests/s", "latency, us"];
+    Some(Picture::curves(title, labels, Scale::Logarithmic, Corner::LowerRight, curves))
 }
 
 /// What each offload gives alone, and what all give together, as the paper shows it.

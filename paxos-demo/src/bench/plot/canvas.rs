@@ -14,7 +14,15 @@ const COLOURS: [RGBColor; 6] = [
 ];
 const FONT: &str = "sans-serif";
 
-/// How numbers lie on an axis.
+/// Where there is room for the names of the curves.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Corner {
+    UpperLeft,
+    UpperRight,
+    LowerRight,
+}
+
+/// How numbers lie on the upright axis; the other begins at zero.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Scale {
     /// From zero.
@@ -51,7 +59,7 @@ pub struct Bar {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Content {
-    Curves { x: (String, Scale), scale: Scale, curves: Vec<Curve> },
+    Curves { x_label: String, scale: Scale, legend: Corner, curves: Vec<Curve> },
     Bars(Vec<Bar>),
 }
 
@@ -70,16 +78,16 @@ fn text(error: impl std::fmt::Display) -> String {
 }
 
 impl Picture {
+    /// `labels`: of the level axis and of the upright one.
     pub fn curves(
         title: String,
-        x_label: &str,
-        y_label: &str,
-        x_scale: Scale,
-        y_scale: Scale,
+        labels: [&str; 2],
+        scale: Scale,
+        legend: Corner,
         curves: Vec<Curve>,
     ) -> Self {
-        let x = (x_label.to_owned(), x_scale);
-        Self { title, y_label: y_label.to_owned(), content: Content::Curves { x, scale: y_scale, curves } }
+        let [x_label, y_label] = labels.map(str::to_owned);
+        Self { title, y_label, content: Content::Curves { x_label, scale, legend, curves } }
     }
 
     pub fn bars(title: String, y_label: &str, bars: Vec<Bar>) -> Self {
@@ -98,16 +106,17 @@ impl Picture {
             area.draw(&Text::new(place.to_owned(), (12, height - 18), style(10))).map_err(text)?;
             let inner = area.margin(34, 26, 8, 24);
             match &self.content {
-                Content::Curves { x, scale, curves } => {
+                Content::Curves { x_label, scale, legend, curves } => {
+                    let names = (x_label.as_str(), *legend);
                     let points = || curves.iter().flat_map(|curve| &curve.points);
                     let right = points().map(|p| p.x).fold(0.0, f64::max) * 1.05;
                     let top = points().map(|p| p.quartiles[1]).fold(0.0, f64::max) * 1.1;
                     let bottom = points().map(|p| p.quartiles[0]).fold(f64::MAX, f64::min);
                     match scale {
-                        Scale::Linear => self.draw_curves(&inner, &x.0, curves, 0.0..right, 0.0..top),
+                        Scale::Linear => self.draw_curves(&inner, names, curves, 0.0..right, 0.0..top),
                         Scale::Logarithmic => {
                             let range = (bottom * 0.8).max(f64::MIN_POSITIVE)..top * 1.2;
-                            self.draw_curves(&inner, &x.0, curves, 0.0..right, range.log_scale())
+                            self.draw_curves(&inner, names, curves, 0.0..right, range.log_scale())
                         }
                     }?;
                 }
@@ -121,7 +130,7 @@ impl Picture {
     fn draw_curves<Y>(
         &self,
         area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
-        x_label: &str,
+        (x_label, legend): (&str, Corner),
         curves: &[Curve],
         x: std::ops::Range<f64>,
         y: Y,
@@ -164,7 +173,11 @@ impl Picture {
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(match legend {
+                Corner::UpperLeft => SeriesLabelPosition::UpperLeft,
+                Corner::UpperRight => SeriesLabelPosition::UpperRight,
+                Corner::LowerRight => SeriesLabelPosition::LowerRight,
+            })
             .background_style(WHITE.mix(0.85))
             .label_font((FONT, 12))
             .draw()
@@ -236,8 +249,7 @@ fn short(value: f64) -> String {
     match value {
         v if v >= 10_000.0 => format!("{:.0} k", v / 1000.0),
         v if v >= 1000.0 => format!("{:.1} k", v / 1000.0),
-        v if v >= 10.0 => format!("{v:.0}"),
-        0.0 => "0".to_owned(),
+        v if v >= 10.0 || v.fract() == 0.0 => format!("{v:.0}"),
         v => format!("{v:.1}"),
     }
 }
