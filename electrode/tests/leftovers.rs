@@ -12,11 +12,11 @@ use common::hosts::{DEADLINE, fabric, wait_until};
 use common::traces::{Held, shown};
 use common::victim::{Attachment, Victim, config};
 use common::{has_tcx, privileged, tcx};
-use electrode::Endpoint;
 use electrode::abi::Verdict;
 use electrode::config::{Backend, TcMechanism, UdpSend};
 use electrode::fabric::{Fabric, Family};
 use electrode::types::{OpNumber, ReplicaId, View};
+use electrode::{Endpoint, Error};
 
 /// Those that need nothing at the other end of the cable.
 const WAYS: [Attachment; 3] = [Attachment::Tcx, Attachment::Clsact, Attachment::XdpGeneric];
@@ -195,7 +195,18 @@ fn filters_of_an_earlier_life_are_waited_for() {
     let open = |backend, tc| {
         let mut config = config(members(&fabric, 2), 1, Attachment::Clsact);
         (config.backend, config.tc) = (backend, tc);
-        fabric.host(1).netns().run(|| Endpoint::open(config)).unwrap().unwrap()
+        let since = Instant::now();
+        loop {
+            match fabric.host(1).netns().run(|| Endpoint::open(config.clone())).unwrap() {
+                // A child that another test has just forked holds the socket of the one before until it executes.
+                Err(Error::Bind { source, .. })
+                    if source.kind() == std::io::ErrorKind::AddrInUse && since.elapsed() < DEADLINE =>
+                {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                opened => return opened.unwrap(),
+            }
+        }
     };
     let mut ways = vec![(Backend::Udp(UdpSend::Mmsg), TcMechanism::Auto)];
     if tcx() {

@@ -83,11 +83,11 @@ fn broadcast(signal: libc::c_int) -> Result<()> {
     // end, and one that starts may be the child of a thread that was told only after. Whoever has none can give none.
     let (mut clean, mut looks, mut looks_in_all) = (BTreeSet::new(), 0, 0);
     loop {
-        let (threads, vanished) = threads(signal)?;
+        let (threads, complete) = threads(signal)?;
         looks_in_all += 1;
         let patient = since.elapsed() < PATIENCE || looks_in_all < PATIENT_LOOKS;
         let (privileged, bare): (Vec<_>, Vec<_>) = threads.into_iter().partition(|t| t.privileged);
-        let settled = !vanished && privileged.is_empty() && bare.iter().all(|t| clean.contains(&t.id));
+        let settled = complete && privileged.is_empty() && bare.iter().all(|t| clean.contains(&t.id));
         looks = if settled { looks + 1 } else { 0 };
         if looks == LOOKS {
             return Ok(());
@@ -122,14 +122,18 @@ fn broadcast(signal: libc::c_int) -> Result<()> {
     }
 }
 
-/// The threads of this process that can still run, and whether one of those listed has ended. If none has, the list left
-/// nobody out who was there when it began: it breaks off only at a thread that ends.
+/// The threads of this process that can still run, and whether these are all.
+///
+/// The list breaks off at a thread that ends while it is read. It says so in no way if that thread had lost its number but
+/// not its place: one that stays like this for a while, because its processor was taken from the virtual machine, hides all
+/// that came after it. So the kernel's own count has to agree, and none of those listed may have ended since.
 fn threads(signal: libc::c_int) -> Result<(Vec<Thread>, bool)> {
     let read = || -> io::Result<(Vec<Thread>, bool)> {
-        let (mut threads, mut vanished) = (Vec::new(), false);
+        let (mut threads, mut listed, mut vanished) = (Vec::new(), 0, false);
         for entry in fs::read_dir("/proc/self/task")? {
             let path: PathBuf = entry?.path();
             let Some(id) = path.file_name().and_then(|n| n.to_str()?.parse().ok()) else { continue };
+            listed += 1;
             let Ok(status) = fs::read_to_string(path.join("status")) else {
                 // It has ended since it was listed.
                 vanished = true;
@@ -143,16 +147,24 @@ fn threads(signal: libc::c_int) -> Result<(Vec<Thread>, bool)> {
                 None => vanished = true,
             }
         }
-        Ok((threads, vanished))
+        let counted = count(&fs::read_to_string("/proc/self/status")?);
+        Ok((threads, !vanished && counted == Some(listed)))
     };
     read().map_err(Error::io("reading /proc/self/task, to find all threads"))
 }
 
+/// How many threads a process has, by its status.
+fn count(status: &str) -> Option<u64> {
+    field(status, "Threads").and_then(|number| number.parse().ok())
+}
+
+fn field<'s>(status: &'s str, name: &str) -> Option<&'s str> {
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
 /// What its status says of a thread; nothing if it has ended.
 fn parse(id: i32, status: &str, signal: libc::c_int) -> Option<Thread> {
-    let field = |name: &str| {
-        status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-    };
+    let field = |name| field(status, name);
     let set = |name| field(name).and_then(|hex| u64::from_str_radix(hex, 16).ok());
     if field("State").is_some_and(|state| state.starts_with(['Z', 'X'])) {
         return None;
@@ -185,6 +197,12 @@ mod tests {
         assert!(parse(1, &CLEAN.replace("NoNewPrivs:\t1", "NoNewPrivs:\t0"), 64).unwrap().privileged);
         assert!(parse(1, "", 64).unwrap().privileged, "what cannot be read is not believed to be nothing");
         assert!(parse(1, &CLEAN.replace("S (sleeping)", "Z (zombie)"), 64).is_none());
+    }
+
+    #[test]
+    fn the_kernel_counts_too() {
+        assert_eq!(count("Name:\tThreads: 9\nThreads:\t102\n"), Some(102));
+        assert_eq!(count("Name:\tx\n"), None, "then no look is complete");
     }
 
     #[test]
