@@ -4,8 +4,9 @@
 mod common;
 
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use common::privileged;
 use electrode::privileges;
@@ -25,11 +26,16 @@ fn permitted() -> String {
 }
 
 static STARTED: AtomicU32 = AtomicU32::new(0);
+/// `drop_all` has returned.
+static DROPPED: AtomicBool = AtomicBool::new(false);
 
-/// Hands on, and at last tells what it holds.
+/// Hands on. The last of all waits until nobody should hold anything, and tells what it holds.
 fn relay(hops: u32, told: Sender<String>) {
     STARTED.fetch_add(1, Ordering::Relaxed);
     if hops == 0 {
+        while !DROPPED.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         told.send(permitted()).unwrap();
         return;
     }
@@ -53,6 +59,7 @@ fn process_with_restless_threads() {
         std::thread::yield_now();
     }
     privileges::drop_all().unwrap();
+    DROPPED.store(true, Ordering::Release);
     // One that was missed hands on what it kept.
     assert_eq!(heard.recv().unwrap(), NONE);
 }
