@@ -305,6 +305,7 @@ impl Driver {
             [
                 ("sent", stats.socket.sent),
                 ("send_failed", stats.socket.send_failed),
+                ("parted", stats.socket.parted),
                 ("received", stats.socket.received),
                 ("oversized", stats.socket.oversized),
                 ("logged_by_kernel", stats.logged_by_kernel),

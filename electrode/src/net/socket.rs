@@ -1,6 +1,7 @@
 //! A UDP socket that sends and receives in batches (sendmmsg, recvmmsg), or one by one as the paper's
 //! baseline does.
 
+mod joining;
 mod outbox;
 
 use std::io;
@@ -40,6 +41,8 @@ pub struct SocketStats {
     pub sent: u64,
     /// Datagrams that the kernel refused: counted as lost, a resend heals them.
     pub send_failed: u64,
+    /// Rows of datagrams that were to leave as one and left one by one, for the kernel did not cut them.
+    pub parted: u64,
     /// Datagrams received.
     pub received: u64,
     /// Datagrams too large to be ours.
@@ -207,10 +210,12 @@ impl BatchSocket {
                     poll_writable(fd);
                 }
                 Err(e) if matches!(e.raw_os_error(), Some(libc::EBADF | libc::ENOTSOCK)) => return Err(e),
-                Err(_) if self.outbox.part(at) => {}
+                Err(e) if self.calls == Calls::Batched && self.outbox.part(at, &e) => self.stats.parted += 1,
+                // What was to leave as one goes to one address, and is lost as one.
                 Err(_) => {
-                    at += 1;
-                    self.stats.send_failed += 1;
+                    let lost = if self.calls == Calls::Batched { self.outbox.joined(at) } else { 1 };
+                    at += lost;
+                    self.stats.send_failed += lost as u64;
                 }
             }
         }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::os::fd::RawFd;
 
 use super::BATCH;
+use super::joining::Joining;
 use crate::net::raw_addr::RawAddr;
 
 /// Bytes that leave as one at most: the stack counts them as one datagram before it cuts it apart.
@@ -33,9 +34,9 @@ pub(super) struct Outbox {
     /// Where each datagram in the arena ends.
     ends: Vec<usize>,
     queue: Vec<Queued>,
-    /// Whether datagrams leave together that may: until the kernel refuses it, for a device of the way or a path with
-    /// a smaller MTU.
-    joining: bool,
+    joining: Joining,
+    /// Datagrams below this number leave one by one: a group that the kernel did not cut.
+    apart: usize,
 }
 
 impl Outbox {
@@ -44,7 +45,8 @@ impl Outbox {
             arena: Vec::with_capacity(BATCH * 256),
             ends: Vec::with_capacity(BATCH),
             queue: Vec::with_capacity(BATCH * 4),
-            joining: true,
+            joining: Joining::new(),
+            apart: 0,
         }
     }
 
@@ -90,14 +92,16 @@ impl Outbox {
         self.queue.clear();
         self.arena.clear();
         self.ends.clear();
+        self.apart = 0;
+        self.joining.flushed();
     }
 
     /// How many datagrams, from number `at` on, leave as one: neighbours in the arena, to the same address and of the
     /// same length; the last may be shorter.
-    fn joined(&self, at: usize) -> usize {
+    pub fn joined(&self, at: usize) -> usize {
         let first = &self.queue[at];
         let segment = first.bytes.len();
-        if !self.joining || !first.joins || segment == 0 {
+        if at < self.apart || !self.joining.is_on() || !first.joins || segment == 0 {
             return 1;
         }
         let mut n = 1;
@@ -117,15 +121,24 @@ impl Outbox {
         n
     }
 
-    /// The kernel refused what begins with datagram `at`: whether it was more than one, which will not be tried again.
-    pub fn part(&mut self, at: usize) -> bool {
-        let joined = self.joined(at) > 1;
-        self.joining &= !joined;
-        joined
+    /// The kernel refused what begins with datagram `at`, with `error`: whether it may be for not being able to cut it (a
+    /// device of the way without checksums, a path with a smaller MTU, an old kernel). Those leave one by one then.
+    pub fn part(&mut self, at: usize, error: &io::Error) -> bool {
+        let n = self.joined(at);
+        let uncut = matches!(
+            error.raw_os_error(),
+            Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE | libc::EOPNOTSUPP)
+        );
+        if n == 1 || !uncut {
+            return false;
+        }
+        self.apart = at + n;
+        self.joining.refused(at);
+        true
     }
 
     /// Sends as many as one call takes, from number `from` on. Returns how many datagrams have left.
-    pub fn send_batch(&self, fd: RawFd, from: usize) -> io::Result<usize> {
+    pub fn send_batch(&mut self, fd: RawFd, from: usize) -> io::Result<usize> {
         // SAFETY: all-zero iovecs and mmsghdrs are valid.
         let mut iov: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
         // SAFETY: as above.
@@ -152,7 +165,13 @@ impl Outbox {
         // SAFETY: the first `used` messages point to addresses, iovecs and control messages that live until the call
         // returns; the kernel only reads what they point to.
         let sent = unsafe { libc::sendmmsg(fd, messages.as_mut_ptr(), used as libc::c_uint, 0) };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(datagrams[..sent as usize].iter().sum()) }
+        if sent < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let datagrams = &datagrams[..sent as usize];
+        let left = datagrams.iter().sum();
+        self.joining.left(from, from + left, datagrams.iter().any(|n| *n > 1));
+        Ok(left)
     }
 
     /// Sends datagram number `at`.

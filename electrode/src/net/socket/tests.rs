@@ -149,6 +149,30 @@ fn a_kernel_that_refuses_to_cut_gets_them_one_by_one() {
         assert_eq!(b.receive().unwrap(), 20);
         assert_eq!(b.datagram(19).0, [19; 9]);
     }
-    assert_eq!((a.stats().sent, a.stats().send_failed), (40, 0));
-    assert_eq!(a.stats().syscalls, 3, "it is tried once");
+    assert_eq!((a.stats().sent, a.stats().send_failed, a.stats().parted), (40, 0, 1));
+    assert_eq!(a.stats().syscalls, 3, "it is not tried again at once");
+}
+
+/// Sends rows to an address to which nothing can be sent, and to `to`; what arrives must have left as one.
+fn answered_beside(nowhere: SocketAddr) -> SocketStats {
+    let (mut a, b) = pair("127.0.0.1:0", Calls::Batched);
+    set(&b, libc::SOL_UDP, libc::UDP_GRO);
+    let to = b.local_addr().unwrap();
+    for _ in 0..2 {
+        queue_joining(&mut a, nowhere, &[9; 20]);
+        queue_joining(&mut a, to, &[9; 20]);
+        a.flush().unwrap();
+        assert_eq!(received_joined(&b, 1)[0].len(), 180);
+    }
+    a.stats()
+}
+
+#[test]
+fn an_address_without_an_answer_parts_only_what_goes_there() {
+    // Anybody can send from port 0.
+    let stats = answered_beside("127.0.0.1:0".parse().unwrap());
+    assert_eq!((stats.sent, stats.send_failed, stats.parted), (40, 40, 2));
+    // No way there: not for the cutting, so it is lost as one.
+    let stats = answered_beside("255.255.255.255:9".parse().unwrap());
+    assert_eq!((stats.sent, stats.send_failed, stats.parted), (40, 40, 0));
 }
