@@ -6,12 +6,17 @@ guest_silence_seconds_max=${GUEST_SILENCE_SECONDS_MAX:-1200}
 guest_accel=${GUEST_ACCEL:-tcg,thread=multi} guest_cpu=${GUEST_CPU:-max}
 
 # guest SERIES CONSOLE-FILE CMDLINE [ARGUMENT...]: runs until the guest powers off, or is lost. One whose kernel dies before
-# our first line is booted again: emulation on a busy machine sometimes trips over a kernel that patches its own code.
+# our first line is booted again, and says so: emulation on a busy machine sometimes trips over a kernel that patches its own
+# code. Silence is no such death, nor is an end without a word.
 guest() {
     local try
+    rm -f "$2"-not-up-*
     for try in 1 2 3; do
         boot_once "$@"
-        ! grep -q '@@ release' "$2" || return 0
+        if grep -q '@@ release' "$2" || ! grep -qE 'Oops|Kernel panic|general protection fault|BUG: ' "$2"; then
+            [ $try = 1 ] || echo "@@ boots $try" >>"$2"
+            return 0
+        fi
         cp "$2" "$2-not-up-$try"
         echo "   boot $try of $1 ended before the guest was up: $(tail -n 3 "$2" | tr -d '\r' | tr '\n' ' ')" >&2
     done
@@ -53,7 +58,7 @@ boot_one() {
     rm -f "$dir/$name" "$dir/${name/console/said}"
     guest "$1" "$dir/$name" "${only:+elec_only=$only}"
     said "$dir/$name" >"$dir/${name/console/said}.now"
-    grep -E '^(backend|because|hooks|result|VERIFIED|skipped|lost)' "$dir/${name/console/said}.now" | sed 's/^/   /'
+    grep -E '^(boots|backend|because|hooks|result|VERIFIED|skipped|lost)' "$dir/${name/console/said}.now" | sed 's/^/   /'
     mv "$dir/${name/console/said}.now" "$dir/${name/console/said}"
     if ! grep -q '^end' "$dir/${name/console/said}"; then
         echo "   the guest did not get to its end; the last it said:"

@@ -2,7 +2,7 @@
 
 # print_table SERIES...
 print_table() {
-    local s said passed skipped failed insns pair release name
+    local s said boots passed skipped failed insns pair release name
     echo '| kernel | hooks | tests | two guests | verified instructions: tx, rx at TC, rx at XDP |'
     echo '|---|---|---|---|---|'
     for s in "$@"; do
@@ -19,7 +19,8 @@ print_table() {
         skipped=$(grep -c '^skipped' "$said" || true)
         insns=$(for name in elec_tx elec_rx_tc elec_rx_xdp; do cell "VERIFIED $name"; done | paste -sd, | sed 's/,/, /g')
         pair=$(print_pairs "$s")
-        echo "| $(cell release) | $(cell hooks) | $((passed - skipped)) passed, $skipped not for this kernel${failed:+, FAILED:$failed}; \`demo\` $(cell 'result demo' | cut -d' ' -f1) | ${pair:--} | ${insns:--} |"
+        boots=$(cell boots)
+        echo "| $(cell release)${boots:+ (boot $boots)} | $(cell hooks) | $((passed - skipped)) passed, $skipped not for this kernel${failed:+, FAILED:$failed}; \`demo\` $(cell 'result demo' | cut -d' ' -f1) | ${pair:--} | ${insns:--} |"
     done
 }
 
