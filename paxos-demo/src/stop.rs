@@ -22,9 +22,15 @@ impl Stop {
     pub fn on_signals() -> io::Result<Self> {
         let stop = Self::default();
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            // In this order: the first signal finds the flag still down.
-            signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop.flag))?;
-            signal_hook::flag::register(signal, Arc::clone(&stop.flag))?;
+            let flag = stop.flag();
+            let request = move || {
+                if flag.swap(true, Ordering::Relaxed) {
+                    signal_hook::low_level::exit(1);
+                }
+            };
+            // One action, for a signal that came between two would meet the first alone and be lost.
+            // SAFETY: swapping an atomic and `_exit` are async-signal-safe, and nothing in it can panic.
+            unsafe { signal_hook::low_level::register(signal, request) }?;
         }
         Ok(stop)
     }
