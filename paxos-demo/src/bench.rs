@@ -227,7 +227,7 @@ pub(crate) mod tests {
 
     pub fn args(line: &str) -> BenchArgs {
         let words = ["paxos-demo", "bench"].into_iter().chain(line.split_whitespace());
-        match Cli::parse_from(words).command {
+        match Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).command {
             Command::Bench(args) => args,
             other => panic!("{other:?}"),
         }
