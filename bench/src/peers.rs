@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use paxos_demo::bench::run::RunSpec;
 use paxos_demo::cli::{BackendChoice, HookChoice};
-use paxos_demo::config::{Batching, Durability, OffloadChoice};
+use paxos_demo::config::{Batching, Durability, LOG_SLOTS_DEFAULT, OffloadChoice};
 use paxos_demo::report::{Batch, Host, Latency, Run, Setting};
 use serde::Serialize;
 
@@ -87,6 +87,7 @@ impl System {
                 batch: self.batch(shape.batch),
                 durability: Durability::Memory,
                 authentication: false,
+                log_slots: LOG_SLOTS_DEFAULT,
             },
             offloads: OffloadChoice::ALL,
             hook: HookChoice::Auto,

@@ -3,10 +3,12 @@
 //! A fresh group for every run. Within one repeat of one setting the backends run back to back, in turning
 //! order, so that a slow minute of the machine hits both sides of a ratio ([`crate::report`]).
 
+mod plan;
 pub mod plot;
 pub mod progress;
 pub mod run;
 pub mod table;
+mod verdict;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,12 +16,13 @@ use std::path::{Path, PathBuf};
 
 use self::progress::Progress;
 use self::run::{Measured, RunSpec};
-use crate::cli::{BackendChoice, BenchArgs, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, PlotArgs, Switch};
+pub use self::verdict::verdict;
+use crate::cli::{BackendChoice, BenchArgs, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, PlotArgs};
 use crate::cluster::ClusterError;
 use crate::cluster::ready::write_atomically;
-use crate::config::{ClusterConfig, OffloadChoice};
+use crate::config::ClusterConfig;
 use crate::measure;
-use crate::report::{BASELINE, Host, Report, Setting, Summary};
+use crate::report::{Host, Report};
 use crate::session::Group;
 use crate::stop::Stop;
 use crate::workload::{self, LoadError};
@@ -69,6 +72,12 @@ pub enum BenchError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The reports are not of one series of runs.
+    #[error("these reports cannot be drawn together: {reason}; draw each series of runs by itself")]
+    Apart {
+        /// What differs.
+        reason: String,
+    },
     /// A picture cannot be drawn.
     #[error("cannot draw {}: {reason}", path.display())]
     Draw {
@@ -93,7 +102,7 @@ pub fn run(args: &BenchArgs, stop: &Stop) -> Result<u8, BenchError> {
         eprintln!("error: {reason}");
         return Ok(EXIT_USAGE);
     }
-    let plan = plan(args);
+    let plan = plan::plan(args);
     let mut progress = Progress::new(plan.len());
     let measured = match run_all(&plan, stop, &mut progress) {
         Err(BenchError::Cluster(ClusterError::Interrupted)) => {
@@ -112,7 +121,7 @@ pub fn run(args: &BenchArgs, stop: &Stop) -> Result<u8, BenchError> {
         show(&plot::draw(std::slice::from_ref(&report), directory)?);
     }
     let code = verdict(&report, &measured);
-    Ok(match args.at_least.and_then(|floor| below(&report, floor)) {
+    Ok(match args.at_least.and_then(|floor| verdict::below(&report, floor, args.repeat.into())) {
         Some(text) => {
             eprintln!("error: {text}");
             EXIT_FAILED
@@ -134,28 +143,13 @@ pub fn draw(args: &PlotArgs) -> Result<u8, BenchError> {
     let pictures = plot::draw(&reports, &args.out)?;
     show(&pictures);
     if pictures.is_empty() {
-        eprintln!("error: nothing was varied in these runs, so there is nothing to draw");
-        return Ok(EXIT_FAILED);
+        eprintln!("nothing was varied in these runs, so there is nothing to draw");
     }
     Ok(EXIT_DONE)
 }
 
 fn show(pictures: &[PathBuf]) {
     pictures.iter().for_each(|path| println!("{}", path.display()));
-}
-
-/// Where ebpf with all that was asked for is less than `floor` times as fast as udp, if anywhere.
-fn below(report: &Report, floor: f64) -> Option<String> {
-    let ebpf = BackendChoice::Ebpf.as_str();
-    let mut compared = report.summary.iter().filter(|s| s.backend == ebpf && s.vs == BASELINE).peekable();
-    if compared.peek().is_none() {
-        return Some(format!("--at-least {floor}: nothing was compared; it takes --backends udp,ebpf"));
-    }
-    let slow = compared.find(|s| s.throughput_ratio < floor)?;
-    let Summary { throughput_ratio, setting, pairs, .. } = slow;
-    Some(format!(
-        "ebpf was {throughput_ratio} times as fast as udp, less than {floor} ({setting}; {pairs} pairs)"
-    ))
 }
 
 /// What the flags ask for but cannot be.
@@ -170,79 +164,6 @@ fn wrong_use(args: &BenchArgs) -> Option<String> {
     let max = workload::payload_bytes_max(&Group::new(&ClusterConfig::new(1, vec![any])));
     let too_long = args.payload_bytes.iter().find(|bytes| **bytes > max)?;
     Some(format!("--payload-bytes {too_long}: one datagram holds values of up to {max} bytes"))
-}
-
-/// All runs, in their order.
-fn plan(args: &BenchArgs) -> Vec<RunSpec> {
-    let settings = settings(args);
-    let mut plan = Vec::new();
-    for repeat in 0..usize::from(args.repeat) {
-        // What is compared is neighbours.
-        for setting in &settings {
-            let with = |switch: &Switch| Setting { authentication: *switch == Switch::On, ..*setting };
-            let mut compared: Vec<_> = args
-                .authentication
-                .iter()
-                .map(with)
-                .flat_map(|setting| {
-                    let backends = args.backends.iter().flat_map(|backend| offloads(args, *backend));
-                    backends.map(move |(backend, offloads)| (backend, offloads, setting))
-                })
-                .collect();
-            // Nobody is always first on a machine that has just rested.
-            if repeat % 2 == 1 {
-                compared.reverse();
-            }
-            plan.extend(compared.into_iter().map(|(backend, offloads, setting)| RunSpec {
-                backend,
-                setting,
-                offloads,
-                hook: args.fast_path.hook,
-                seconds: args.seconds,
-                repeat,
-                program: None,
-            }));
-        }
-    }
-    plan
-}
-
-/// Every combination of what the flags list, without keys.
-fn settings(args: &BenchArgs) -> Vec<Setting> {
-    let closed = [None];
-    let open: Vec<_> = args.rate.iter().copied().map(Some).collect();
-    let rates = if open.is_empty() { closed.as_slice() } else { &open };
-    let mut settings = Vec::new();
-    for &replicas in &args.replicas {
-        for &clients in &args.clients {
-            for &rate_rps in rates {
-                for &batch in &args.batch {
-                    settings.extend(args.payload_bytes.iter().map(|&payload_bytes| Setting {
-                        replicas,
-                        clients,
-                        rate_rps,
-                        payload_bytes,
-                        batch,
-                        durability: args.fast_path.durability,
-                        authentication: false,
-                    }));
-                }
-            }
-        }
-    }
-    settings
-}
-
-/// A backend with the offloads that were asked for, and perhaps with each alone.
-fn offloads(args: &BenchArgs, backend: BackendChoice) -> Vec<(BackendChoice, OffloadChoice)> {
-    let none = OffloadChoice::NONE;
-    let alone = [
-        OffloadChoice { broadcast: true, ..none },
-        OffloadChoice { fast_ack: true, ..none },
-        OffloadChoice { quorum: true, ..none },
-    ];
-    let each = if args.each_offload && backend == BackendChoice::Ebpf { &alone[..] } else { &[] };
-    each.iter().copied().chain([args.fast_path.offloads]).map(|offloads| (backend, offloads)).collect()
 }
 
 /// Makes the runs one after the other; stops at the first that cannot be made.
@@ -273,17 +194,6 @@ pub fn report(measured: &[Measured]) -> Report {
     Report::new(host, measured.iter().map(|m| m.run.clone()).collect())
 }
 
-/// Says whether all was right, and the exit code for it.
-pub fn verdict(report: &Report, measured: &[Measured]) -> u8 {
-    let checked: u64 = measured.iter().map(|m| m.checked).sum();
-    if report.errors() > 0 {
-        eprintln!("error: {} of {checked} answers were wrong or missing (see above)", report.errors());
-        return EXIT_FAILED;
-    }
-    println!("All {checked} answers were right, and in every run all replicas ended in the same state.");
-    EXIT_DONE
-}
-
 /// Writes the report.
 pub fn write_json(report: &Report, path: &Path) -> Result<(), BenchError> {
     write_atomically(path, report.to_json().trim_end())
@@ -302,81 +212,25 @@ fn commit() -> String {
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else { return String::new() };
-    let changed =
-        git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|text| !text.is_empty());
+    // Reports that are written meanwhile are no change of what is measured.
+    let tree =
+        ["status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)bench/results"];
+    let changed = git(&tree).is_some_and(|text| !text.is_empty());
     if changed { format!("{commit}-dirty") } else { commit }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
     use clap::Parser;
 
-    fn args(line: &str) -> BenchArgs {
+    pub fn args(line: &str) -> BenchArgs {
         let words = ["paxos-demo", "bench"].into_iter().chain(line.split_whitespace());
-        match Cli::parse_from(words).command {
+        match Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).command {
             Command::Bench(args) => args,
             other => panic!("{other:?}"),
         }
-    }
-
-    #[test]
-    fn backends_are_interleaved_in_turning_order() {
-        let plan = plan(&args("--replicas 3,5 --clients 1,16 --backends udp,ebpf --repeat 2"));
-        assert_eq!(plan.len(), 2 * 2 * 2 * 2);
-        for pair in plan.chunks(2) {
-            assert_eq!(pair[0].setting, pair[1].setting);
-            assert_eq!(pair[0].repeat, pair[1].repeat);
-            assert_ne!(pair[0].backend, pair[1].backend);
-        }
-        assert_eq!(plan[0].backend, BackendChoice::Udp);
-        assert_eq!(plan[8].backend, BackendChoice::Ebpf);
-        assert_eq!(plan[8].repeat, 1);
-    }
-
-    #[test]
-    fn runs_with_and_without_keys_are_neighbours() {
-        let plan =
-            plan(&args("--replicas 3 --clients 1,16 --backends udp,ebpf --authentication off,on --repeat 2"));
-        assert_eq!(plan.len(), 2 * 2 * 2 * 2);
-        for four in plan.chunks(4) {
-            let with: Vec<_> = four.iter().filter(|spec| spec.setting.authentication).collect();
-            assert_eq!(with.len(), 2);
-            assert_ne!(with[0].backend, with[1].backend);
-            assert!(four.iter().all(|spec| spec.setting.clients == four[0].setting.clients));
-            assert!(four.iter().all(|spec| spec.repeat == four[0].repeat));
-        }
-        assert!(!plan[0].setting.authentication && plan[8].setting.authentication, "in turning order");
-    }
-
-    #[test]
-    fn rates_and_single_offloads_are_runs_of_their_own() {
-        let plan = plan(&args("--replicas 3 --clients 64 --rate 1000,2000 --each-offload --repeat 1"));
-        let runs: Vec<_> = plan
-            .iter()
-            .map(|spec| (spec.setting.rate_rps, spec.backend, spec.offloads.names().len()))
-            .collect();
-        let (udp, ebpf) = (BackendChoice::Udp, BackendChoice::Ebpf);
-        let at = |rate| [(rate, udp, 3), (rate, ebpf, 1), (rate, ebpf, 1), (rate, ebpf, 1), (rate, ebpf, 3)];
-        assert_eq!(runs, [at(Some(1000)), at(Some(2000))].concat());
-    }
-
-    #[test]
-    fn a_ratio_below_the_floor_is_a_failure() {
-        let host = Host {
-            kernel: String::new(),
-            cpus: 2,
-            hook: "tc".into(),
-            fabric: "bridge".into(),
-            commit: String::new(),
-        };
-        use crate::report::tests::run;
-        let report = Report::new(host, vec![run("udp", 0, 100.0), run("ebpf", 0, 150.0)]);
-        assert_eq!(below(&report, 1.5), None);
-        assert!(below(&report, 1.6).unwrap().contains("1.5 times"));
-        let report = Report::new(report.host, vec![run("ebpf", 0, 150.0)]);
-        assert!(below(&report, 1.0).unwrap().contains("nothing was compared"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::bench::run::RunSpec;
 use crate::bench::{self, BenchError, table};
 use crate::cli::{BackendChoice, DemoArgs, EXIT_FAILED, HookChoice};
 use crate::cluster::{Cluster, ClusterError, Spec};
-use crate::config::{Batching, Durability, OffloadChoice};
+use crate::config::{Batching, Durability, LOG_SLOTS_DEFAULT, OffloadChoice};
 use crate::report::{Batch, Setting};
 use crate::stop::Stop;
 
@@ -39,6 +39,7 @@ fn show(args: &DemoArgs, stop: &Stop) -> Result<u8, BenchError> {
                 batch: Batch(batching),
                 durability: Durability::Memory,
                 authentication: args.authenticated,
+                log_slots: LOG_SLOTS_DEFAULT,
             };
             backends.iter().map(move |&backend| RunSpec {
                 backend,

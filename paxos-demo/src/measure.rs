@@ -33,20 +33,44 @@ impl MachineCpu {
     }
 }
 
-/// CPU time of one process with all its threads, user and system.
-pub fn process_cpu(pid: u32) -> io::Result<Duration> {
+/// CPU time of one process with all its threads, in steps of a clock tick (10 ms).
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessCpu {
+    /// In user space.
+    pub user: Duration,
+    /// In the kernel on its behalf, and on its account.
+    pub system: Duration,
+}
+
+impl ProcessCpu {
+    /// Both together.
+    pub fn total(self) -> Duration {
+        self.user + self.system
+    }
+
+    /// Between `earlier` and this reading.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            user: self.user.saturating_sub(earlier.user),
+            system: self.system.saturating_sub(earlier.system),
+        }
+    }
+}
+
+/// CPU time of a process so far.
+pub fn process_cpu(pid: u32) -> io::Result<ProcessCpu> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     parse_process(&stat)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat is malformed")))
 }
 
-fn parse_process(stat: &str) -> Option<Duration> {
+fn parse_process(stat: &str) -> Option<ProcessCpu> {
     // The name in parentheses may hold anything, blanks and parentheses too: fields count from the last ')'.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(ticks(user + system))
+    let mut time = || Some(ticks(fields.next()?.parse().ok()?));
+    Some(ProcessCpu { user: time()?, system: time()? })
 }
 
 fn ticks(count: u64) -> Duration {
@@ -89,7 +113,7 @@ mod tests {
     #[test]
     fn process_times_are_found_behind_any_name() {
         let stat = "42 (a) b) (c) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1 0 99 0 0";
-        assert_eq!(parse_process(stat), Some(ticks(200)));
+        assert_eq!(parse_process(stat), Some(ProcessCpu { user: ticks(150), system: ticks(50) }));
         assert_eq!(parse_process("42 (short) S 1"), None);
     }
 
@@ -97,7 +121,7 @@ mod tests {
     fn this_process_burns_cpu_time_that_the_machine_shows_too() {
         let (machine, own) = (MachineCpu::now().unwrap(), process_cpu(std::process::id()).unwrap());
         // Until the accounts moved; a hang here is the failure.
-        while process_cpu(std::process::id()).unwrap() - own < Duration::from_millis(50) {
+        while process_cpu(std::process::id()).unwrap().since(own).total() < Duration::from_millis(50) {
             std::hint::black_box((0..1000u64).sum::<u64>());
         }
         assert!(MachineCpu::now().unwrap().since(machine) > Duration::ZERO);

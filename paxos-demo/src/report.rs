@@ -8,9 +8,9 @@ mod summary;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Batching, Durability};
+use crate::config::{Batching, Durability, LOG_SLOTS_DEFAULT};
 
-pub use self::summary::{Series, Summary, series, summarise};
+pub use self::summary::{Series, Summary, name, series, summarise};
 
 /// Version of the schema.
 pub const SCHEMA: u32 = 1;
@@ -116,6 +116,13 @@ pub struct Setting {
     /// The members had keys.
     #[serde(default)]
     pub authentication: bool,
+    /// Slots of a replica's log.
+    #[serde(default = "log_slots_default")]
+    pub log_slots: u32,
+}
+
+fn log_slots_default() -> u32 {
+    LOG_SLOTS_DEFAULT
 }
 
 impl std::fmt::Display for Setting {
@@ -127,7 +134,14 @@ impl std::fmt::Display for Setting {
         write!(
             f,
             "{replicas} replicas, {clients} client{s}{rate}, batch {batch}, {payload_bytes} bytes{keys}"
-        )
+        )?;
+        if self.durability != Durability::Memory {
+            write!(f, ", {}", self.durability)?;
+        }
+        if self.log_slots != LOG_SLOTS_DEFAULT {
+            write!(f, ", {} slots", self.log_slots)?;
+        }
+        Ok(())
     }
 }
 
@@ -157,13 +171,17 @@ pub struct Run {
     pub retries: u64,
     /// Requests a second.
     pub throughput_rps: f64,
-    /// Time from the first send to the answer.
+    /// Time until the answer: in a closed loop from the first send, in an open one from when the request was to arrive.
+    /// Requests without an answer at the end of the window count as [`crate::workload::Outcome::latency`] says.
     pub latency_us: Latency,
     /// Busy time of the whole machine over the requests.
     pub cpu_us_per_request: f64,
     /// CPU time of the leader's process over the requests.
     #[serde(default)]
     pub leader_cpu_us_per_request: f64,
+    /// Of that, what it spent in user space.
+    #[serde(default)]
+    pub leader_user_us_per_request: f64,
     /// Mean CPU time of a follower's process over the requests.
     #[serde(default)]
     pub follower_cpu_us_per_request: f64,
@@ -224,12 +242,21 @@ impl Report {
         self.runs.iter().map(|run| run.errors).sum()
     }
 
-    /// The file's text.
+    /// The file's text: a line for each run and each ratio, so that what changes between reports is readable.
     pub fn to_json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).expect("numbers and strings serialise");
-        text.push('\n');
-        text
+        let Self { schema, host, runs, summary } = self;
+        let host = json(host);
+        let (runs, summary) = (lines(runs), lines(summary));
+        format!("{{\"schema\":{schema},\n\"host\":{host},\n\"runs\":[{runs}],\n\"summary\":[{summary}]}}\n")
     }
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("numbers and strings serialise")
+}
+
+fn lines(values: &[impl Serialize]) -> String {
+    values.iter().map(|value| format!("\n{}", json(value))).collect::<Vec<_>>().join(",")
 }
 
 /// The median; none of no values, or if one is not finite (a ratio to zero says nothing).

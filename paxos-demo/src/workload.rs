@@ -7,18 +7,21 @@
 
 mod arrivals;
 pub mod batch_socket;
+mod control;
+mod look;
 pub mod model;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::UdpSocket;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
 use self::arrivals::Arrivals;
 use self::batch_socket::BatchSocket;
+pub use self::control::{Control, Phase};
+pub use self::look::Look;
 use self::model::Model;
 use crate::message::ClientReply;
 use crate::session::{CommandTooLong, Group, Session, Step, random_id};
@@ -39,45 +42,10 @@ pub struct Load {
     pub rate: Option<f64>,
 }
 
-/// What a run is doing; the owner moves it forward.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Phase {
-    /// Requests run, nothing is recorded.
-    WarmUp = 0,
-    /// Requests are recorded.
-    Measure = 1,
-    /// No new requests; what is under way ends, then every key is read once more.
-    Drain = 2,
-    /// Stop at once, whatever is under way.
-    Abort = 3,
-}
-
-/// The owner's side of a run that goes on in another thread.
-#[derive(Debug, Default)]
-pub struct Control {
-    phase: AtomicU8,
-    answered: AtomicU64,
-}
-
-impl Control {
-    /// Moves the run to a later phase.
-    pub fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Relaxed);
-    }
-
-    /// Requests answered so far, for display.
-    pub fn answered(&self) -> u64 {
-        self.answered.load(Ordering::Relaxed)
-    }
-
-    fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Relaxed) {
-            0 => Phase::WarmUp,
-            1 => Phase::Measure,
-            2 => Phase::Drain,
-            _ => Phase::Abort,
-        }
+impl Load {
+    /// Whether a single session asks, and asks again as soon as it was answered.
+    fn is_dialogue(&self) -> bool {
+        self.clients == 1 && self.rate.is_none()
     }
 }
 
@@ -96,8 +64,9 @@ pub struct Outcome {
     pub error_samples: Vec<String>,
     /// Requests sent again, in the whole run.
     pub retries: u64,
-    /// Nanoseconds from first send to answer, within the window. In an open loop from arrival to answer; those that
-    /// waited for a session when the window ended count with the time until then.
+    /// Nanoseconds from first send to answer, within the window; in an open loop from arrival to answer. Requests that
+    /// had no answer when the window ended count with the time until then: in an open loop all of them, in a closed
+    /// one those that had waited longer than any answer took.
     pub latency: Histogram<u64>,
 }
 
@@ -124,6 +93,9 @@ pub fn run(socket: UdpSocket, group: &Group, load: Load, control: &Control) -> R
     let (bytes, max) = (longest.len(), group.part_bytes_max());
     if bytes > max {
         return Err(CommandTooLong { bytes, max }.into());
+    }
+    if load.rate.is_some() {
+        arrivals::be_punctual()?;
     }
     let mut run = Run::new(socket, group, load, control)?;
     run.work()?;
@@ -213,17 +185,21 @@ impl<'a> Run<'a> {
             self.send()?;
             let received = self.receive()?;
             let now = Instant::now();
+            // What has come belongs to the phase in which it came.
+            for i in 0..received {
+                self.on_datagram(i, now);
+            }
+            if let Some(arrivals) = &mut self.arrivals {
+                arrivals.advance(now);
+            }
             self.follow_phase(now);
             if self.phase == Phase::Abort {
                 return Ok(());
             }
-            for i in 0..received {
-                self.on_datagram(i, now);
-            }
-            self.arrive(now);
+            self.assign(now);
             if received > 0 {
                 self.heard_at = now;
-                self.control.answered.store(self.outcome.checked, Ordering::Relaxed);
+                self.control.count(self.outcome.checked);
             }
             if now >= scan_at {
                 scan_at = now + scan_interval;
@@ -243,14 +219,15 @@ impl<'a> Run<'a> {
                 return Ok(0);
             }
         }
+        if self.load.is_dialogue() {
+            let look = Look::begin();
+            while !self.socket.is_readable_within(Duration::ZERO)? && look.goes_on() {}
+        }
         self.socket.receive()
     }
 
     /// Lets idle sessions begin what has arrived.
-    fn arrive(&mut self, now: Instant) {
-        if let Some(arrivals) = &mut self.arrivals {
-            arrivals.advance(now);
-        }
+    fn assign(&mut self, now: Instant) {
         while let Some((index, arrived)) = self.arrivals.as_mut().and_then(Arrivals::assign) {
             self.next(index, now);
             self.clients[index].arrived = arrived;
@@ -265,14 +242,7 @@ impl<'a> Run<'a> {
         }
         match (self.phase, phase) {
             (_, Phase::Measure) => self.window_start = Some(now),
-            (Phase::Measure, _) => {
-                let start = self.window_start.unwrap_or(now);
-                self.outcome.seconds = now.saturating_duration_since(start).as_secs_f64();
-                for arrived in self.arrivals.iter().flat_map(Arrivals::waiting) {
-                    let waited = now.saturating_duration_since(arrived);
-                    self.outcome.latency.saturating_record(waited.as_nanos() as u64);
-                }
-            }
+            (Phase::Measure, _) => self.end_window(now),
             _ => {}
         }
         self.phase = phase;
@@ -280,6 +250,23 @@ impl<'a> Run<'a> {
             // As in a closed loop from here on: every key is read once more.
             let idle = (0..self.clients.len()).filter(|index| !self.clients[*index].session.is_busy());
             idle.collect::<Vec<_>>().into_iter().for_each(|index| self.next(index, now));
+        }
+    }
+
+    /// Nobody is left out because it has no answer yet: that would hide the slowest. In an open loop every request that
+    /// has arrived counts. In a closed loop the sessions have mostly just asked, which says nothing of how long it will
+    /// take; only what has already taken longer than all answers does.
+    fn end_window(&mut self, now: Instant) {
+        let start = self.window_start.unwrap_or(now);
+        let waited = |arrived: Instant| now.saturating_duration_since(arrived).as_nanos() as u64;
+        let Outcome { seconds, latency, .. } = &mut self.outcome;
+        *seconds = now.saturating_duration_since(start).as_secs_f64();
+        let least = if self.arrivals.is_some() { 0 } else { latency.max() + 1 };
+        let busy = self.clients.iter().filter(|client| client.session.is_busy()).map(|client| client.arrived);
+        for arrived in busy.chain(self.arrivals.iter().flat_map(Arrivals::waiting)) {
+            if waited(arrived) >= least {
+                latency.saturating_record(waited(arrived));
+            }
         }
     }
 

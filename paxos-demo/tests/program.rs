@@ -4,8 +4,9 @@ mod common;
 
 use common::{alive, free_ports, loopback, privileged, program, start, wait_for};
 use paxos_demo::cluster::ready::ReadyFile;
+use paxos_demo::config::Durability;
 use paxos_demo::message;
-use paxos_demo::report::{Report, Summary};
+use paxos_demo::report::{Report, Run, Summary};
 use paxos_demo::state_machine::COMMAND_HEADER_BYTES;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -302,6 +303,57 @@ fn bench_shows_what_keys_cost() {
         assert!(summary.setting.authentication && !summary.vs_authentication && summary.pairs == 1);
     }
     assert!(stdout(&output).contains("x without keys"), "{}", stdout(&output));
+}
+
+#[test]
+fn bench_shows_what_a_disk_costs_and_where_the_leader_is() {
+    if !privileged("bench_shows_what_a_disk_costs_and_where_the_leader_is") {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let json = temp.path().join("report.json");
+    let line = "bench --replicas 3 --clients 4 --seconds 0.3 --repeat 1 --backends udp --log-slots 1024";
+    let mut arguments: Vec<&str> = line.split(' ').collect();
+    arguments.extend(["--durability", "memory,disk", "--json", json.to_str().unwrap()]);
+    let output = run(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report: Report = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    let kept = |run: &Run| (run.setting.durability, run.setting.log_slots);
+    let kept: Vec<_> = report.runs.iter().map(kept).collect();
+    assert_eq!(kept, [(Durability::Memory, 1024), (Durability::Disk, 1024)]);
+    for run in &report.runs {
+        assert!(run.leader_user_us_per_request <= run.leader_cpu_us_per_request, "{run:?}");
+        assert!(run.leader_cpu_us_per_request > 0.0, "{run:?}");
+    }
+    assert!(stdout(&output).contains("x in memory"), "{}", stdout(&output));
+}
+
+#[test]
+fn only_one_series_of_runs_is_drawn() {
+    let temp = tempfile::tempdir().unwrap();
+    let report = |commit: &str| {
+        let path = temp.path().join(format!("{commit}.json"));
+        let host = format!(r#"{{"kernel":"6","cpus":2,"hook":"","fabric":"bridge","commit":"{commit}"}}"#);
+        std::fs::write(&path, format!(r#"{{"schema":1,"host":{host},"runs":[],"summary":[]}}"#)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (one, other, out) = (report("aaaa"), report("bbbb"), temp.path().join("out"));
+    let plot = |reports: &[&str]| run(&[&["plot", "--out", out.to_str().unwrap()], reports].concat());
+    let output = plot(&[&one, &other]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("the commit differs (aaaa, bbbb)"), "{}", stderr(&output));
+    let output = plot(&[&one, &one]);
+    assert_eq!(output.status.code(), Some(0), "nothing to draw is no failure");
+    assert!(stderr(&output).contains("nothing was varied"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_benchmark_script_knows_its_comparisons() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/bench");
+    let output = Command::new(script).args(["--only", "rate,nonsense"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(said.contains("nonsense: there are replicas") && said.contains("disk slots rate"), "{said}");
 }
 
 #[test]

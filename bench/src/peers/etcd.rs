@@ -18,8 +18,9 @@ use paxos_demo::config::Batching;
 use paxos_demo::measure::MachineCpu;
 use paxos_demo::report::{Batch, Latency, round};
 use paxos_demo::stop::Stop;
+use paxos_demo::workload::{Control, Phase};
 
-use self::load::{Control, Outcome, Phase};
+use self::load::Outcome;
 use self::members::Members;
 use super::{Checked, PeerRun, Shape, System};
 

@@ -1,16 +1,14 @@
 //! The comparison as a table for people.
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, Table};
-use paxos_demo::bench::table::{grouped, short};
+use comfy_table::Table;
+use paxos_demo::bench::table::{grouped, short, table};
 use paxos_demo::report::median;
 
 use super::{PeerRun, PeersReport, System};
 
 /// One row for each number of clients and system: medians over the repeats, and eBPF over each.
 pub fn comparison(report: &PeersReport) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header([
+    let header = [
         "clients",
         "system",
         "batch",
@@ -23,7 +21,7 @@ pub fn comparison(report: &PeersReport) -> Table {
         "p50 x",
         "p99 x",
         "CPU x",
-    ]);
+    ];
     let mut groups: Vec<(usize, System)> = Vec::new();
     for run in &report.runs {
         if !groups.contains(&(run.clients, run.system)) {
@@ -31,7 +29,7 @@ pub fn comparison(report: &PeersReport) -> Table {
         }
     }
     groups.sort_by_key(|(clients, system)| (*clients, *system as u8));
-    for (clients, system) in groups {
+    let row = |(clients, system): (usize, System)| {
         let runs: Vec<&PeerRun> =
             report.runs.iter().filter(|run| run.clients == clients && run.system == system).collect();
         let text = |value: fn(&PeerRun) -> f64, write: fn(f64) -> String| {
@@ -39,7 +37,7 @@ pub fn comparison(report: &PeersReport) -> Table {
         };
         let ratio = report.ratios.iter().find(|ratio| ratio.clients == clients && ratio.to == system);
         let times = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.2}"));
-        table.add_row([
+        vec![
             clients.to_string(),
             system.as_str().to_owned(),
             runs[0].batch.to_string(),
@@ -55,12 +53,9 @@ pub fn comparison(report: &PeersReport) -> Table {
             times(ratio.map(|ratio| ratio.p50)),
             times(ratio.map(|ratio| ratio.p99)),
             times(ratio.map(|ratio| ratio.cpu)),
-        ]);
-    }
-    for column in table.column_iter_mut().skip(3) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
+        ]
+    };
+    table(header, 3, groups.into_iter().map(row).collect())
 }
 
 #[cfg(test)]

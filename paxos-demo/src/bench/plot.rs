@@ -1,14 +1,17 @@
-//! Pictures of reports, as SVG: one for each thing that was varied. Points are medians over the repeats, whiskers their
-//! quartiles; backends keep their colours from picture to picture.
+//! Pictures of reports, as SVG: one for each thing that was varied, each from one report, whose runs were beside each
+//! other. Points are medians over the repeats, whiskers their quartiles; backends keep their colours from picture to
+//! picture.
 
 mod canvas;
+mod promises;
 
 use std::path::{Path, PathBuf};
 
-use self::canvas::{Bar, Corner, Curve, Picture, Point, Scale};
+use self::canvas::{Bar, Curve, Picture, Point, Scale};
 use super::BenchError;
 use crate::cluster::ready::write_atomically;
-use crate::report::{Host, Report, Run, Series, Setting, series};
+use crate::config::LOG_SLOTS_DEFAULT;
+use crate::report::{Host, Report, Run, Series, Setting, median, series};
 
 /// A thing that is varied: its number in a setting, and how to make settings equal that differ by it alone.
 struct Axis {
@@ -17,7 +20,12 @@ struct Axis {
     forget: fn(&mut Setting),
 }
 
-const CLIENTS: Axis = Axis { label: "clients", value: |s| Some(s.clients as f64), forget: |s| s.clients = 0 };
+/// Of a closed loop: in an open one they are only room.
+const CLIENTS: Axis = Axis {
+    label: "clients",
+    value: |s| s.rate_rps.is_none().then_some(s.clients as f64),
+    forget: |s| s.clients = 0,
+};
 const REPLICAS: Axis =
     Axis { label: "replicas", value: |s| Some(s.replicas as f64), forget: |s| s.replicas = 0 };
 const PAYLOAD: Axis = Axis {
@@ -30,6 +38,15 @@ const RATE: Axis = Axis {
     value: |s| s.rate_rps.map(f64::from),
     forget: |s| s.rate_rps = s.rate_rps.map(|_| 0),
 };
+const LOG_SLOTS: Axis = Axis {
+    label: "slots of a replica's log",
+    value: |s| Some(f64::from(s.log_slots)),
+    forget: |s| s.log_slots = 0,
+};
+/// Below this share of the requests that were to arrive the latency is that of a queue that grows with the window.
+const KEEPS_UP: f64 = 0.98;
+/// Reports whose windows differ by less are of one length.
+const SAME_LENGTH: f64 = 0.05;
 
 /// A figure of a run.
 type Figure = fn(&Run) -> f64;
@@ -38,14 +55,22 @@ const P50: Figure = |run| run.latency_us.p50;
 const P99: Figure = |run| run.latency_us.p99;
 const CPU: Figure = |run| run.cpu_us_per_request;
 
-/// Draws what the reports have enough runs for; returns the files. Reports are of one machine: the first says which.
+/// Draws what the reports have enough runs for; returns the files. All must be of one machine, commit and length of runs.
 pub fn draw(reports: &[Report], directory: &Path) -> Result<Vec<PathBuf>, BenchError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| BenchError::Write { path, source }
     };
+    for (report, other) in reports.iter().zip(reports.iter().skip(1)) {
+        if let Some(reason) = difference(report, other) {
+            return Err(BenchError::Apart { reason });
+        }
+    }
     std::fs::create_dir_all(directory).map_err(failed(directory))?;
-    let Some(host) = reports.first().map(|report| &report.host) else { return Ok(Vec::new()) };
+    let hosts = || reports.iter().map(|report| &report.host);
+    let Some(host) = hosts().find(|host| !host.hook.is_empty()).or(hosts().next()) else {
+        return Ok(Vec::new());
+    };
     let mut paths = Vec::new();
     for (name, picture) in pictures(reports) {
         let path = directory.join(format!("{name}.svg"));
@@ -57,68 +82,107 @@ pub fn draw(reports: &[Report], directory: &Path) -> Result<Vec<PathBuf>, BenchE
     Ok(paths)
 }
 
+/// Why two reports are not of one series of runs.
+fn difference(one: &Report, other: &Report) -> Option<String> {
+    let differ = |what: &str, a: String, b: String| (a != b).then(|| format!("{what} differs ({a}, {b})"));
+    let (a, b) = (&one.host, &other.host);
+    let hooks = || {
+        let both = !a.hook.is_empty() && !b.hook.is_empty();
+        if both { differ("the hook", a.hook.clone(), b.hook.clone()) } else { None }
+    };
+    let lengths = || {
+        let length = |report: &Report| median(&report.runs.iter().map(|run| run.seconds).collect::<Vec<_>>());
+        let (a, b) = (length(one)?, length(other)?);
+        ((a - b).abs() > SAME_LENGTH * a.max(b))
+            .then(|| format!("the length of the runs differs ({a:.1} s, {b:.1} s)"))
+    };
+    differ("the kernel", a.kernel.clone(), b.kernel.clone())
+        .or_else(|| differ("the number of CPUs", a.cpus.to_string(), b.cpus.to_string()))
+        .or_else(|| differ("the network", a.fabric.clone(), b.fabric.clone()))
+        .or_else(|| differ("the commit", a.commit.clone(), b.commit.clone()))
+        .or_else(hooks)
+        .or_else(lengths)
+}
+
 fn place(host: &Host) -> String {
     let Host { kernel, cpus, hook, fabric, commit } = host;
+    let kernel = version(kernel);
     format!("Linux {kernel}, {cpus} CPUs, {fabric}, {hook}; {commit}; medians and quartiles of repeated runs")
+}
+
+/// The number in a kernel's release; what follows names who built it.
+fn version(release: &str) -> &str {
+    let end = release.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(release.len());
+    let number = release[..end].trim_end_matches('.');
+    if number.is_empty() { release } else { number }
 }
 
 /// Every picture that there is enough for, with the name of its file.
 fn pictures(reports: &[Report]) -> Vec<(String, Picture)> {
-    // Repeats are numbered from 0 in each report; here only what they have in common counts.
-    let runs: Vec<Run> = reports.iter().flat_map(|report| report.runs.clone()).collect();
     let mut found = Vec::new();
-    let mut replicas: Vec<usize> = runs.iter().map(|run| run.setting.replicas).collect();
+    let mut replicas: Vec<usize> =
+        reports.iter().flat_map(|report| &report.runs).map(|run| run.setting.replicas).collect();
     replicas.sort_unstable();
     replicas.dedup();
     for count in replicas {
-        let of_count: Vec<Run> = runs.iter().filter(|run| run.setting.replicas == count).cloned().collect();
-        if let Some(picture) = latency_by_throughput(&of_count) {
-            found.push((format!("latency-throughput-{count}"), picture));
-        }
+        let picture = latency_by_throughput(reports, count);
+        found.extend(picture.map(|picture| (format!("latency-throughput-{count}"), picture)));
     }
     /// Name, what is varied, unit, what is drawn of each backend, scale.
     type Line<'l> = (&'l str, &'l Axis, &'l str, &'l [(&'l str, Figure)], Scale);
-    let lines: [Line<'_>; 4] = [
+    let lines: [Line<'_>; 5] = [
         ("throughput-replicas", &REPLICAS, "requests/s", &[("", THROUGHPUT)], Scale::Linear),
         ("cpu-replicas", &REPLICAS, "CPU us a request, all of the machine", &[("", CPU)], Scale::Linear),
         ("throughput-payload", &PAYLOAD, "requests/s", &[("", THROUGHPUT)], Scale::Linear),
+        ("throughput-slots", &LOG_SLOTS, "requests/s", &[("", THROUGHPUT)], Scale::Linear),
         ("latency-rate", &RATE, "latency, us", &[(" p50", P50), (" p99", P99)], Scale::Logarithmic),
     ];
     for (name, axis, label, figures, scale) in lines {
-        if let Some(picture) = by_axis(&runs, axis, label, figures, scale) {
+        if let Some(picture) = by_axis(reports, axis, label, figures, scale) {
             found.push((name.to_owned(), picture));
         }
     }
-    found.extend(offloads(&runs).map(|picture| ("offloads".to_owned(), picture)));
-    found.extend(promises(&runs).map(|picture| ("promises".to_owned(), picture)));
+    found.extend(of_largest(reports, offloads).map(|picture| ("offloads".to_owned(), picture)));
+    found.extend(of_largest(reports, promises::draw).map(|picture| ("promises".to_owned(), picture)));
     found
 }
 
-/// The runs that differ by nothing but what is varied: of all such families that with the most values of it, and of
-/// those that with the most runs.
-fn family(runs: &[Run], axis: &Axis) -> Option<(Setting, Vec<Run>)> {
+/// The picture of the report with the most runs of those that have it.
+fn of_largest(reports: &[Report], draw: fn(&[Run]) -> Option<Picture>) -> Option<Picture> {
+    let drawn = reports.iter().filter_map(|report| Some((report.runs.len(), draw(&report.runs)?)));
+    drawn.max_by_key(|(runs, _)| *runs).map(|(_, picture)| picture)
+}
+
+/// The runs of one report that differ by nothing but what is varied: of all such families that with the most values of
+/// it, and of those that with the most runs.
+fn family(reports: &[Report], axis: &Axis, wanted: impl Fn(&Setting) -> bool) -> Option<(Setting, Vec<Run>)> {
     let key = |run: &Run| {
         let mut setting = run.setting;
         (axis.forget)(&mut setting);
         setting
     };
-    let mut keys: Vec<Setting> =
-        runs.iter().filter(|run| (axis.value)(&run.setting).is_some()).map(key).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let values = |wanted: &Setting| {
-        let mut values: Vec<u64> = runs
-            .iter()
-            .filter(|run| key(run) == *wanted)
-            .filter_map(|run| (axis.value)(&run.setting).map(|value| value as u64))
-            .collect();
-        values.sort_unstable();
-        values.dedup();
-        values.len()
-    };
-    let count = |wanted: &Setting| runs.iter().filter(|run| key(run) == *wanted).count();
-    let best = keys.into_iter().max_by_key(|key| (values(key), count(key))).filter(|key| values(key) > 1)?;
-    Some((best, runs.iter().filter(|run| key(run) == best).cloned().collect()))
+    let mut families: Vec<(usize, Setting, Vec<Run>)> = Vec::new();
+    for report in reports {
+        let varied = |run: &&Run| wanted(&run.setting) && (axis.value)(&run.setting).is_some();
+        let runs: Vec<&Run> = report.runs.iter().filter(varied).collect();
+        let mut keys: Vec<Setting> = runs.iter().map(|run| key(run)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for setting in keys {
+            let family: Vec<Run> =
+                runs.iter().filter(|run| key(run) == setting).map(|run| (*run).clone()).collect();
+            let mut values: Vec<u64> = family
+                .iter()
+                .filter_map(|run| (axis.value)(&run.setting))
+                .map(|value| value as u64)
+                .collect();
+            values.sort_unstable();
+            values.dedup();
+            families.push((values.len(), setting, family));
+        }
+    }
+    let best = families.into_iter().max_by_key(|(values, _, runs)| (*values, runs.len()));
+    best.filter(|(values, ..)| *values > 1).map(|(_, setting, runs)| (setting, runs))
 }
 
 fn point(of: &Series<'_>, runs: &[Run], x: f64, figure: Figure) -> Option<Point> {
@@ -141,74 +205,87 @@ fn names(runs: &[Run]) -> Vec<(usize, String)> {
             more.push(name);
         }
     }
-    more.into_iter()
-        .enumerate()
-        .map(|(place, name)| (colour(&name).unwrap_or(KNOWN.len() + place), name))
-        .collect()
+    colours(&more).into_iter().zip(more.iter().cloned()).collect()
 }
 
 /// What has the same colour in every picture.
 const KNOWN: [&str; 4] = ["udp", "ebpf", "udp-sendto", "udp-multicast"];
 
-fn colour(name: &str) -> Option<usize> {
-    KNOWN.iter().position(|known| *known == name)
+/// The number of each name's colour.
+fn colours<S: AsRef<str>>(names: &[S]) -> Vec<usize> {
+    let mut others = KNOWN.len()..;
+    let known = |name: &S| KNOWN.iter().position(|known| *known == name.as_ref());
+    names.iter().map(|name| known(name).or_else(|| others.next()).unwrap_or_default()).collect()
 }
 
-/// What is the same for all points.
-fn common(setting: &Setting, axis: &Axis) -> String {
-    let Setting { replicas, clients, rate_rps, payload_bytes, batch, durability, authentication } = setting;
+/// What is the same for all points, that is, all but `varied`.
+fn common(setting: &Setting, varied: &str) -> String {
+    let Setting { replicas, clients, rate_rps, payload_bytes, batch, durability, authentication, log_slots } =
+        setting;
     let mut parts = Vec::new();
-    if axis.label != REPLICAS.label {
+    if varied != REPLICAS.label {
         parts.push(format!("{replicas} replicas"));
     }
-    if axis.label != CLIENTS.label {
+    if varied != CLIENTS.label {
         parts.push(format!("{clients} clients"));
     }
     parts.push(if rate_rps.is_some() { "open loop" } else { "closed loop" }.to_owned());
     parts.push(format!("batch {batch}"));
-    if axis.label != PAYLOAD.label {
+    if varied != PAYLOAD.label {
         parts.push(format!("{payload_bytes} bytes"));
     }
-    parts.push(format!("durability {durability}"));
-    if *authentication {
-        parts.push("keys".to_owned());
+    if varied != LOG_SLOTS.label && *log_slots != LOG_SLOTS_DEFAULT {
+        parts.push(format!("{log_slots} slots"));
+    }
+    if varied != promises::VARIED {
+        parts.push(format!("durability {durability}"));
+        parts.extend(authentication.then(|| "keys".to_owned()));
     }
     parts.join(", ")
 }
 
 fn by_axis(
-    runs: &[Run],
+    reports: &[Report],
     axis: &Axis,
     label: &str,
     figures: &[(&str, Figure)],
     scale: Scale,
 ) -> Option<Picture> {
-    let (setting, runs) = family(runs, axis)?;
+    let (setting, runs) = family(reports, axis, |_| true)?;
     let mut curves = Vec::new();
     for (colour, name) in names(&runs) {
+        let mut of: Vec<_> = series(&runs).into_iter().filter(|of| of.name() == name).collect();
+        of.sort_by_key(|of| of.setting);
+        let to = of.iter().position(|of| !keeps_up(of, &runs)).unwrap_or(of.len());
         for (number, (what, figure)) in figures.iter().enumerate() {
-            let mut points: Vec<Point> = series(&runs)
+            let points: Vec<Point> = of[..to]
                 .iter()
-                .filter(|of| of.name() == name)
                 .filter_map(|of| point(of, &runs, (axis.value)(&of.setting)?, *figure))
                 .collect();
-            points.sort_by(|a, b| a.x.total_cmp(&b.x));
-            curves.push(Curve { name: format!("{name}{what}"), colour, thin: number > 0, points });
+            if !points.is_empty() {
+                curves.push(Curve { name: format!("{name}{what}"), colour, thin: number > 0, points });
+            }
         }
     }
-    let legend = if scale == Scale::Linear { Corner::UpperRight } else { Corner::UpperLeft };
-    Some(Picture::curves(common(&setting, axis), [axis.label, label], scale, legend, curves))
+    let ends = if axis.label == RATE.label { "; curves end where less than 98 % was answered" } else { "" };
+    let title = common(&setting, axis.label) + ends;
+    (!curves.is_empty()).then(|| Picture::curves(title, [axis.label, label], scale, curves))
+}
+
+/// Whether what was to arrive was answered; in a closed loop that is so by itself.
+fn keeps_up(of: &Series<'_>, runs: &[Run]) -> bool {
+    let Some(rate) = of.setting.rate_rps else { return true };
+    of.median(runs, THROUGHPUT).is_some_and(|answered| answered >= KEEPS_UP * f64::from(rate))
 }
 
 /// The field's usual picture: each point is a number of clients.
-fn latency_by_throughput(runs: &[Run]) -> Option<Picture> {
-    let closed: Vec<Run> = runs.iter().filter(|run| run.setting.rate_rps.is_none()).cloned().collect();
-    let (setting, runs) = family(&closed, &CLIENTS)?;
+fn latency_by_throughput(reports: &[Report], replicas: usize) -> Option<Picture> {
+    let (setting, runs) = family(reports, &CLIENTS, |setting| setting.replicas == replicas)?;
     let mut curves = Vec::new();
     for (colour, name) in names(&runs) {
+        let mut of: Vec<_> = series(&runs).into_iter().filter(|of| of.name() == name).collect();
+        of.sort_by_key(|of| of.setting);
         for (thin, what, figure) in [(false, "p50", P50), (true, "p99", P99)] {
-            let mut of: Vec<_> = series(&runs).into_iter().filter(|of| of.name() == name).collect();
-            of.sort_by_key(|of| of.setting.clients);
             let points =
                 of.iter().filter_map(|of| point(of, &runs, of.median(&runs, THROUGHPUT)?, figure)).collect();
             curves.push(Curve { name: format!("{name} {what}"), colour, thin, points });
@@ -218,37 +295,23 @@ fn latency_by_throughput(runs: &[Run]) -> Option<Picture> {
     clients.sort_unstable();
     clients.dedup();
     let clients = clients.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-    let title = format!("{}; points: {clients} clients", common(&setting, &CLIENTS));
-    let labels = ["requests/s", "latency, us"];
-    Some(Picture::curves(title, labels, Scale::Logarithmic, Corner::LowerRight, curves))
+    let title = format!("{}; points: {clients} clients", common(&setting, CLIENTS.label));
+    Some(Picture::curves(title, ["requests/s", "latency, us"], Scale::Logarithmic, curves))
 }
 
 /// What each offload gives alone, and what all give together, as the paper shows it.
 fn offloads(runs: &[Run]) -> Option<Picture> {
     let alone = series(runs).into_iter().find(|of| of.backend == "ebpf" && of.offloads.len() == 1)?;
-    let bars: Vec<Bar> = series(runs)
+    let compared: Vec<_> = series(runs).into_iter().filter(|of| of.setting == alone.setting).collect();
+    let names: Vec<String> = compared.iter().map(Series::name).collect();
+    let bars: Vec<Bar> = compared
         .iter()
-        .filter(|of| of.setting == alone.setting)
-        .filter_map(|of| Some(Bar { name: of.name(), point: point(of, runs, 0.0, THROUGHPUT)? }))
-        .collect();
-    (bars.len() > 1).then(|| Picture::bars(common(&alone.setting, &RATE), "requests/s", bars))
-}
-
-/// What authentication and a log on disk cost.
-fn promises(runs: &[Run]) -> Option<Picture> {
-    let with = series(runs).into_iter().find(|of| of.setting.authentication)?.setting;
-    let bars: Vec<Bar> = series(runs)
-        .iter()
-        .filter(|of| {
-            Setting { authentication: with.authentication, durability: with.durability, ..of.setting } == with
-        })
-        .filter_map(|of| {
-            let keys = if of.setting.authentication { " + keys" } else { "" };
-            let name = format!("{} {}{keys}", of.name(), of.setting.durability);
-            Some(Bar { name, point: point(of, runs, 0.0, THROUGHPUT)? })
+        .zip(colours(&names))
+        .filter_map(|(of, colour)| {
+            Some(Bar { name: of.name(), colour, point: point(of, runs, 0.0, THROUGHPUT)? })
         })
         .collect();
-    (bars.len() > 1).then(|| Picture::bars(common(&with, &RATE), "requests/s", bars))
+    (bars.len() > 1).then(|| Picture::bars(common(&alone.setting, "offloads"), "requests/s", bars))
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use super::progress::Progress;
 use crate::cli::{BackendChoice, HookChoice};
 use crate::cluster::{Cluster, ClusterError, Spec};
 use crate::config::OffloadChoice;
-use crate::measure::{MachineCpu, process_cpu};
+use crate::measure::{MachineCpu, ProcessCpu, process_cpu};
 use crate::node::NodeStatus;
-use crate::report::{Latency, Run, Setting, round};
+use crate::report::{self, Latency, Run, Setting, round};
 use crate::status::RoleName;
 use crate::stop::Stop;
 use crate::workload::{self, Control, Load, Phase};
@@ -46,7 +46,8 @@ pub struct RunSpec {
 impl RunSpec {
     /// The run in a few words.
     pub fn title(&self) -> String {
-        format!("{}: {}", self.backend, self.setting)
+        let name = report::name(self.backend.as_str(), &self.offloads.names());
+        format!("{name}: {}", self.setting)
     }
 }
 
@@ -73,6 +74,7 @@ pub fn measure(spec: &RunSpec, stop: &Stop, progress: &mut Progress) -> Result<M
     cluster_spec.durability = spec.setting.durability;
     cluster_spec.batching = spec.setting.batch.0;
     cluster_spec.authenticated = spec.setting.authentication;
+    cluster_spec.log_slots = spec.setting.log_slots;
     if let Some(program) = &spec.program {
         cluster_spec.program.clone_from(program);
     }
@@ -118,6 +120,7 @@ pub fn measure(spec: &RunSpec, stop: &Stop, progress: &mut Progress) -> Result<M
         latency_us: Latency::of(&outcome.latency),
         cpu_us_per_request: cost.machine_us,
         leader_cpu_us_per_request: cost.leader_us,
+        leader_user_us_per_request: cost.leader_user_us,
         follower_cpu_us_per_request: cost.follower_us,
         leader_syscalls_per_request: cost.leader_syscalls,
         follower_syscalls_per_request: cost.follower_syscalls,
@@ -129,7 +132,7 @@ pub fn measure(spec: &RunSpec, stop: &Stop, progress: &mut Progress) -> Result<M
 struct Sample {
     answered: u64,
     machine: MachineCpu,
-    processes: Vec<Duration>,
+    processes: Vec<ProcessCpu>,
     statuses: Vec<NodeStatus>,
 }
 
@@ -180,7 +183,7 @@ impl Window<'_> {
             return Err(system("ask for status")(silent));
         }
         let processes = (0..statuses.len())
-            .map(|id| self.cluster.pid(id).map_or(Ok(Duration::ZERO), process_cpu))
+            .map(|id| self.cluster.pid(id).map_or(Ok(ProcessCpu::default()), process_cpu))
             .collect::<io::Result<_>>()
             .map_err(system("read the CPU time of a replica"))?;
         let machine = MachineCpu::now().map_err(system("read the machine's CPU time"))?;
@@ -193,6 +196,7 @@ impl Window<'_> {
 struct Cost {
     machine_us: f64,
     leader_us: f64,
+    leader_user_us: f64,
     follower_us: f64,
     leader_syscalls: f64,
     follower_syscalls: f64,
@@ -204,6 +208,7 @@ impl Cost {
         let mut cost = Self {
             machine_us: 0.0,
             leader_us: 0.0,
+            leader_user_us: 0.0,
             follower_us: 0.0,
             leader_syscalls: 0.0,
             follower_syscalls: 0.0,
@@ -211,21 +216,25 @@ impl Cost {
         cost.machine_us = after.machine.since(before.machine).as_secs_f64() * 1e6 / requests;
         let followers = (after.statuses.len() - 1).max(1) as f64;
         for (id, status) in after.statuses.iter().enumerate() {
-            let cpu = after.processes[id].saturating_sub(before.processes[id]).as_secs_f64() * 1e6 / requests;
+            let cpu = after.processes[id].since(before.processes[id]);
+            let each = |time: Duration| time.as_secs_f64() * 1e6 / requests;
             let calls =
                 status.node.syscalls.saturating_sub(before.statuses[id].node.syscalls) as f64 / requests;
             if status.replica.role == RoleName::Leader {
-                cost.leader_us += cpu;
+                cost.leader_us += each(cpu.total());
+                cost.leader_user_us += each(cpu.user);
                 cost.leader_syscalls += calls;
             } else {
-                cost.follower_us += cpu / followers;
+                cost.follower_us += each(cpu.total()) / followers;
                 cost.follower_syscalls += calls / followers;
             }
         }
-        let Self { machine_us, leader_us, follower_us, leader_syscalls, follower_syscalls } = cost;
+        let Self { machine_us, leader_us, leader_user_us, follower_us, leader_syscalls, follower_syscalls } =
+            cost;
         Self {
             machine_us: round(machine_us, 2),
             leader_us: round(leader_us, 2),
+            leader_user_us: round(leader_user_us, 2),
             follower_us: round(follower_us, 2),
             leader_syscalls: round(leader_syscalls, 4),
             follower_syscalls: round(follower_syscalls, 4),
@@ -335,13 +344,19 @@ mod tests {
         let sample = |answered, cpu: [u64; 3], calls: [u64; 3]| Sample {
             answered,
             machine,
-            processes: cpu.map(Duration::from_micros).to_vec(),
+            // A quarter of it in user space.
+            processes: cpu
+                .map(|us| ProcessCpu {
+                    user: Duration::from_micros(us) / 4,
+                    system: Duration::from_micros(us) * 3 / 4,
+                })
+                .to_vec(),
             statuses: (0..3).map(|id| status(id, 1, 1, calls[usize::from(id)])).collect(),
         };
-        let before = sample(1000, [5, 5, 5], [10, 10, 10]);
-        let after = sample(2000, [4005, 1005, 3005], [3010, 10, 30]);
+        let before = sample(1000, [8, 8, 8], [10, 10, 10]);
+        let after = sample(2000, [4008, 1008, 3008], [3010, 10, 30]);
         let cost = Cost::between(&before, &after);
-        assert_eq!((cost.leader_us, cost.follower_us), (4.0, 2.0));
+        assert_eq!((cost.leader_us, cost.leader_user_us, cost.follower_us), (4.0, 1.0, 2.0));
         assert_eq!((cost.leader_syscalls, cost.follower_syscalls), (3.0, 0.01));
     }
 

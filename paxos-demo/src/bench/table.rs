@@ -3,7 +3,8 @@
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
-use crate::report::{BASELINE, Report, Run, Setting, Summary, median, series};
+use crate::config::{Durability, LOG_SLOTS_DEFAULT};
+use crate::report::{BASELINE, Report, Run, Series, Setting, Summary, median, series};
 
 /// A run in a few words.
 pub fn one_line(run: &Run) -> String {
@@ -20,69 +21,94 @@ pub fn one_line(run: &Run) -> String {
     line
 }
 
+/// Columns of [`comparison`]. One in which nothing is said is left out.
+const COLUMNS: [&str; 22] = [
+    "replicas",
+    "clients",
+    "batch",
+    "bytes",
+    "keys",
+    "durability",
+    "log slots",
+    "backend",
+    "requests/s",
+    "p50 us",
+    "p99 us",
+    "CPU us/req",
+    "leader us/req",
+    "in user space",
+    "leader calls/req",
+    "follower calls/req",
+    "x udp",
+    "quartiles",
+    "p50 x",
+    "CPU x",
+    "x without keys",
+    "x in memory",
+];
+
 /// One row for each setting and backend: medians over the repeats, and ratios of pairs.
 pub fn comparison(report: &Report) -> Table {
-    let mut table = new_table(&[
-        "replicas",
-        "clients",
-        "batch",
-        "bytes",
-        "keys",
-        "backend",
-        "requests/s",
-        "p50 us",
-        "p99 us",
-        "CPU us/req",
-        "leader calls/req",
-        "follower calls/req",
-        "x udp",
-        "quartiles",
-        "p50 x",
-        "CPU x",
-        "x without keys",
-    ]);
     let mut all = series(&report.runs);
     all.sort_by_key(|of| of.setting);
-    for series in all {
-        let setting = series.setting;
-        let of = |value: fn(&Run) -> f64| series.median(&report.runs, value);
-        let text = |value: Option<f64>, write: fn(f64) -> String| value.map_or("-".to_owned(), write);
-        let ratio_to = |vs: &str, keys: bool| {
-            let mut summary = report.summary.iter().filter(|s| s.setting == setting);
-            summary.find(|s| {
-                (s.backend.as_str(), s.offloads.as_slice()) == (series.backend, series.offloads)
-                    && (s.vs.as_str(), s.vs_authentication) == (vs, keys)
-            })
-        };
-        let ratio =
-            if series.backend == BASELINE { None } else { ratio_to(BASELINE, setting.authentication) };
-        let to_itself = if setting.authentication { ratio_to(series.backend, false) } else { None };
-        let ratio_text =
-            |value: fn(&Summary) -> f64| ratio.map_or(String::new(), |s| format!("{:.2}", value(s)));
-        table.add_row([
-            setting.replicas.to_string(),
-            setting
-                .rate_rps
-                .map_or(setting.clients.to_string(), |rate| format!("{} at {rate}/s", setting.clients)),
-            setting.batch.to_string(),
-            setting.payload_bytes.to_string(),
-            if setting.authentication { "on" } else { "off" }.to_owned(),
-            series.name(),
-            text(of(|r| r.throughput_rps), grouped),
-            text(of(|r| r.latency_us.p50), short),
-            text(of(|r| r.latency_us.p99), short),
-            text(of(|r| r.cpu_us_per_request), short),
-            text(of(|r| r.leader_syscalls_per_request), precise),
-            text(of(|r| r.follower_syscalls_per_request), precise),
-            ratio_text(|s| s.throughput_ratio),
-            ratio.map_or(String::new(), quartiles),
-            ratio_text(|s| s.p50_ratio),
-            ratio_text(|s| s.cpu_ratio),
-            to_itself.map_or(String::new(), |s| format!("{:.2} ({})", s.throughput_ratio, quartiles(s))),
-        ]);
-    }
-    align(&mut table, 6);
-    table
+    let settings: Vec<Setting> = all.iter().map(|of| of.setting).collect();
+    let rows: Vec<Vec<String>> = all.iter().map(|of| row(report, of, &settings)).collect();
+    let said = |column: &usize| rows.iter().any(|row| !row[*column].is_empty());
+    let shown: Vec<usize> = (0..COLUMNS.len()).filter(said).collect();
+    let numbers = shown.iter().take_while(|column| COLUMNS[**column] != "requests/s").count();
+    let rows = rows.iter().map(|row| shown.iter().map(|column| row[*column].clone()).collect()).collect();
+    table(shown.iter().map(|column| COLUMNS[*column]), numbers, rows)
+}
+
+fn row(report: &Report, series: &Series<'_>, settings: &[Setting]) -> Vec<String> {
+    let setting = series.setting;
+    let Setting { replicas, clients, rate_rps, payload_bytes, batch, durability, authentication, log_slots } =
+        setting;
+    // What is usual is not said unless something else is in the table, too.
+    let unless_all = |usual: fn(&Setting) -> bool, text: String| {
+        if settings.iter().all(usual) { String::new() } else { text }
+    };
+    let of = |value: fn(&Run) -> f64, write: fn(f64) -> String| {
+        series.median(&report.runs, value).map_or("-".to_owned(), write)
+    };
+    let summary = |vs: &str, without: Setting| {
+        report.summary.iter().find(|s| {
+            (s.setting, s.backend.as_str(), s.offloads.as_slice())
+                == (setting, series.backend, series.offloads)
+                && (s.vs.as_str(), s.vs_authentication, s.vs_durability)
+                    == (vs, without.authentication, without.durability)
+        })
+    };
+    let ratio = if series.backend == BASELINE { None } else { summary(BASELINE, setting) };
+    let ratio_text = |value: fn(&Summary) -> f64| ratio.map_or(String::new(), |s| format!("{:.2}", value(s)));
+    let to_itself = |without: Setting| {
+        let ratio = if without == setting { None } else { summary(series.backend, without) };
+        ratio.map_or(String::new(), |s| format!("{:.2} ({})", s.throughput_ratio, quartiles(s)))
+    };
+    vec![
+        replicas.to_string(),
+        rate_rps.map_or(clients.to_string(), |rate| format!("{clients} at {rate}/s")),
+        batch.to_string(),
+        payload_bytes.to_string(),
+        unless_all(|s| !s.authentication, if authentication { "on" } else { "off" }.to_owned()),
+        unless_all(|s| s.durability == Durability::Memory, durability.to_string()),
+        unless_all(|s| s.log_slots == LOG_SLOTS_DEFAULT, log_slots.to_string()),
+        series.name(),
+        of(|r| r.throughput_rps, grouped),
+        of(|r| r.latency_us.p50, short),
+        of(|r| r.latency_us.p99, short),
+        of(|r| r.cpu_us_per_request, short),
+        of(|r| r.leader_cpu_us_per_request, short),
+        of(|r| r.leader_user_us_per_request, short),
+        of(|r| r.leader_syscalls_per_request, precise),
+        of(|r| r.follower_syscalls_per_request, precise),
+        ratio_text(|s| s.throughput_ratio),
+        ratio.map_or(String::new(), quartiles),
+        ratio_text(|s| s.p50_ratio),
+        ratio_text(|s| s.cpu_ratio),
+        to_itself(Setting { authentication: false, ..setting }),
+        to_itself(Setting { durability: Durability::Memory, ..setting }),
+    ]
 }
 
 fn quartiles(summary: &Summary) -> String {
@@ -108,8 +134,7 @@ pub fn side_by_side(report: &Report) -> Table {
     if compared {
         header.push("ratio");
     }
-    let mut table = new_table(&header);
-
+    let mut rows = Vec::new();
     type Line = (&'static str, fn(&Run) -> f64, fn(f64) -> String);
     let lines: [Line; 6] = [
         ("requests/s", |r| r.throughput_rps, grouped),
@@ -139,24 +164,20 @@ pub fn side_by_side(report: &Report) -> Table {
                     _ => String::new(),
                 });
             }
-            table.add_row(row);
+            rows.push(row);
         }
     }
-    align(&mut table, 2);
-    table
+    table(header, 2, rows)
 }
 
-fn new_table(header: &[&str]) -> Table {
+/// A table of these rows, with numbers to the right: what is in the columns from `numbers` on.
+pub fn table<'h>(header: impl IntoIterator<Item = &'h str>, numbers: usize, rows: Vec<Vec<String>>) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
-    table
-}
-
-/// Numbers to the right.
-fn align(table: &mut Table, from: usize) {
-    for column in table.column_iter_mut().skip(from) {
+    table.load_style(UTF8_FULL_CONDENSED).set_header(header).add_rows(rows);
+    for column in table.column_iter_mut().skip(numbers) {
         column.set_cell_alignment(CellAlignment::Right);
     }
+    table
 }
 
 fn select<'r>(runs: &'r [Run], backend: &str, setting: Setting) -> Vec<&'r Run> {
@@ -208,6 +229,30 @@ mod tests {
         assert!(text.contains("25 000") && text.contains("10 000"), "{text}");
         assert!(text.contains("2.50"), "the ratio: {text}");
         assert_eq!(text.lines().filter(|line| line.contains(" udp ") && line.contains("10 000")).count(), 1);
+    }
+
+    #[test]
+    fn what_is_usual_needs_no_column() {
+        let head = |report: &Report| {
+            comparison(report).header().unwrap().cell_iter().map(|c| c.content()).collect::<Vec<_>>()
+        };
+        let usual = head(&report());
+        assert!(usual.iter().any(|name| name == "in user space"), "{usual:?}");
+        for name in ["keys", "durability", "log slots", "x without keys", "x in memory"] {
+            assert!(!usual.iter().any(|shown| shown == name), "{name}");
+        }
+        let mut on_disk = run("ebpf", 0, 5_000.0);
+        on_disk.setting.durability = Durability::Disk;
+        let mut small = run("udp", 0, 9_000.0);
+        small.setting.log_slots = 1024;
+        let Report { host, runs, .. } = report();
+        let report = Report::new(host, [runs, vec![on_disk, small]].concat());
+        let unusual = head(&report);
+        for name in ["durability", "log slots", "x in memory"] {
+            assert!(unusual.iter().any(|shown| shown == name), "{name}");
+        }
+        let text = comparison(&report).to_string();
+        assert!(text.contains("0.20 (0.20-0.20)"), "5 000 by 25 000: {text}");
     }
 
     #[test]

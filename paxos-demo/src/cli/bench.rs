@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::choices::{BackendChoice, FastPathArgs, Switch};
-use super::values::{client_count, replica_count, seconds};
+use super::values::{client_count, log_slots, replica_count, seconds};
+use crate::config::{Durability, LOG_SLOTS_DEFAULT};
 use crate::report::Batch;
 
 /// Options of `bench`.
@@ -33,10 +34,17 @@ pub struct BenchArgs {
     /// Without and with keys: off, on or both.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "off")]
     pub authentication: Vec<Switch>,
+    /// What an acknowledgement promises: memory, process, disk or several of them.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "memory")]
+    pub durability: Vec<Durability>,
+    /// Slots of a replica's log, powers of two from 16 to 16384.
+    #[arg(long, value_delimiter = ',', default_values_t = [LOG_SLOTS_DEFAULT], value_parser = log_slots)]
+    pub log_slots: Vec<u32>,
     /// Have ebpf run with each of the offloads alone, too.
     #[arg(long)]
     pub each_offload: bool,
-    /// Fail if ebpf answers fewer requests than so many times those of udp (the median of the pairs).
+    /// Fail if ebpf answers fewer requests than so many times those of udp (the median of the pairs), or if a pair is
+    /// missing.
     #[arg(long, value_name = "RATIO")]
     pub at_least: Option<f64>,
     /// Length of a run's measured window.

@@ -103,7 +103,7 @@ impl TcChoice {
     }
 }
 
-/// What of the fast path is used, and what is kept.
+/// What of the fast path is used.
 #[derive(Clone, Debug, Args)]
 pub struct FastPathArgs {
     /// Jobs that go to the kernel: broadcast, fast-ack, quorum, all or none.
@@ -112,9 +112,6 @@ pub struct FastPathArgs {
     /// Where the ingress programs are attached.
     #[arg(long, value_enum, default_value_t)]
     pub hook: HookChoice,
-    /// What an acknowledgement promises.
-    #[arg(long, value_enum, default_value_t)]
-    pub durability: Durability,
 }
 
 /// How the replicas of one group run. How many there are is not part of it: what is asked of that differs.
@@ -126,4 +123,7 @@ pub struct GroupArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub fast_path: FastPathArgs,
+    /// What an acknowledgement promises.
+    #[arg(long, value_enum, default_value_t)]
+    pub durability: Durability,
 }

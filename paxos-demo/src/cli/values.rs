@@ -1,5 +1,10 @@
 //! Values on the command line, each with what is wrong with it.
 
+use crate::config::LOG_SLOTS_DEFAULT;
+
+/// Fewest slots of a log.
+const LOG_SLOTS_MIN: u32 = 16;
+
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.trim().parse().map_err(|_| format!("'{text}' is not a number"))
 }
@@ -31,5 +36,38 @@ pub(super) fn seconds(text: &str) -> Result<f64, String> {
         Ok(seconds)
     } else {
         Err(format!("{text} seconds: use 0.1 to 3600"))
+    }
+}
+
+/// More than the default does not fit: a slot holds a whole datagram, and the log may take 32 MiB of locked memory. No
+/// smaller slot would do, for it must hold the longest result of an op.
+pub(super) fn log_slots(text: &str) -> Result<u32, String> {
+    match number(text)? {
+        slots @ LOG_SLOTS_MIN..=LOG_SLOTS_DEFAULT if u32::is_power_of_two(slots) => Ok(slots),
+        slots => Err(format!(
+            "{slots} slots: use a power of two from {LOG_SLOTS_MIN} to {LOG_SLOTS_DEFAULT}, which take 24 MiB"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ClusterConfig, PAYLOAD_BYTES_MIN};
+
+    /// What the command line takes is what a group takes, at any size of a slot.
+    #[test]
+    fn the_limits_of_a_log_are_those_of_the_configuration() {
+        let accepts = |slots: u32| {
+            let mut config = ClusterConfig::new(1, vec![([10, 0, 0, 1], 7000).into()]);
+            config.log_slots = slots;
+            config.quorum_window = config.quorum_window.min(slots);
+            let least = ClusterConfig { payload_bytes_max: PAYLOAD_BYTES_MIN, ..config.clone() };
+            [config, least].map(|config| ClusterConfig::parse(&config.to_toml()).is_ok())
+        };
+        for slots in [8, 16, 1024, 16_384, 32_768, 65_536] {
+            assert_eq!(accepts(slots), [log_slots(&slots.to_string()).is_ok(); 2], "{slots}");
+        }
+        assert!(log_slots("1000").unwrap_err().contains("power of two"));
     }
 }

@@ -70,7 +70,7 @@ impl Spec {
 
     /// A group of so many members that runs as asked for on the command line.
     pub fn of(replicas: usize, asked: &GroupArgs) -> io::Result<Self> {
-        let GroupArgs { backend, fast_path: FastPathArgs { offloads, hook, durability } } = *asked;
+        let GroupArgs { backend, fast_path: FastPathArgs { offloads, hook }, durability } = *asked;
         Ok(Self { backend, hook, offloads, durability, ..Self::new(replicas)? })
     }
 }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{BASELINE, Run, Setting, median, quantile, round};
-use crate::config::OffloadChoice;
+use crate::cli::BackendChoice;
+use crate::config::{Durability, OffloadChoice};
 
 /// What repeats of a run have in common.
 #[derive(Copy, Clone, Debug, PartialEq)]
@@ -37,14 +38,20 @@ impl<'r> Series<'r> {
         quantile(&self.runs(runs).map(value).collect::<Vec<_>>(), q)
     }
 
-    /// The backend, and with it the offloads if not all were on.
+    /// See [`name`].
     pub fn name(&self) -> String {
-        let (backend, offloads) = (self.backend, self.offloads);
-        if offloads.is_empty() || offloads.len() == OffloadChoice::ALL.names().len() {
-            backend.to_owned()
-        } else {
-            format!("{backend} ({})", offloads.join(", "))
-        }
+        name(self.backend, self.offloads)
+    }
+}
+
+/// The backend, and with it the offloads if there could be more of them.
+pub fn name(backend: &str, offloads: &[String]) -> String {
+    if backend != BackendChoice::Ebpf.as_str() || offloads.len() == OffloadChoice::ALL.names().len() {
+        backend.to_owned()
+    } else if offloads.is_empty() {
+        format!("{backend} (no offloads)")
+    } else {
+        format!("{backend} ({})", offloads.join(", "))
     }
 }
 
@@ -72,6 +79,9 @@ pub struct Summary {
     /// Whether that had keys.
     #[serde(default)]
     pub vs_authentication: bool,
+    /// What an acknowledgement promised there.
+    #[serde(default)]
+    pub vs_durability: Durability,
     /// What the runs had in common.
     #[serde(flatten)]
     pub setting: Setting,
@@ -90,17 +100,20 @@ pub struct Summary {
 }
 
 /// Median ratios, pair by pair, in the order of first appearance: of every backend to [`BASELINE`] in the same
-/// setting, then of every backend with keys to itself without. A run without a single answer has no ratio: its
+/// setting, then of every backend with keys to itself without, and with a log on disk to itself without. A run without a single answer has no ratio: its
 /// pair is left out, and `pairs` shows it.
 pub fn summarise(runs: &[Run]) -> Vec<Summary> {
     let all = series(runs);
     let baseline = |of: &Series<'_>| Series { backend: BASELINE, offloads: &[], setting: of.setting };
     let to_baseline = all.iter().filter(|of| of.backend != BASELINE);
     let to_baseline = to_baseline.filter_map(|of| compare(runs, *of, baseline(of)));
-    let to_itself = all.iter().filter(|of| of.setting.authentication).filter_map(|of| {
-        compare(runs, *of, Series { setting: Setting { authentication: false, ..of.setting }, ..*of })
-    });
-    to_baseline.chain(to_itself).collect()
+    let without_keys = |of: &Series<'_>| Setting { authentication: false, ..of.setting };
+    let in_memory = |of: &Series<'_>| Setting { durability: Durability::Memory, ..of.setting };
+    let to_itself = |without: fn(&Series<'_>) -> Setting| {
+        let promising = all.iter().filter(move |of| without(of) != of.setting);
+        promising.filter_map(move |of| compare(runs, *of, Series { setting: without(of), ..*of }))
+    };
+    to_baseline.chain(to_itself(without_keys)).chain(to_itself(in_memory)).collect()
 }
 
 /// One series, and what it is compared with.
@@ -117,6 +130,7 @@ fn compare(runs: &[Run], of: Series<'_>, vs: Series<'_>) -> Option<Summary> {
         offloads: of.offloads.to_vec(),
         vs: vs.backend.to_owned(),
         vs_authentication: vs.setting.authentication,
+        vs_durability: vs.setting.durability,
         setting: of.setting,
         pairs: pairs.len(),
         throughput_ratio: round(median(&throughput)?, 3),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::OffloadChoice;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -11,13 +12,14 @@ fn setting() -> Setting {
         batch: Batch(Batching::One),
         durability: Durability::Memory,
         authentication: false,
+        log_slots: LOG_SLOTS_DEFAULT,
     }
 }
 
 pub(crate) fn run(backend: &str, repeat: usize, rps: f64) -> Run {
     Run {
         backend: backend.to_owned(),
-        offloads: vec![],
+        offloads: if backend == "ebpf" { OffloadChoice::ALL.names() } else { vec![] },
         hook: String::new(),
         setting: setting(),
         repeat,
@@ -35,13 +37,14 @@ pub(crate) fn run(backend: &str, repeat: usize, rps: f64) -> Run {
         },
         cpu_us_per_request: 2e6 / rps,
         leader_cpu_us_per_request: 0.0,
+        leader_user_us_per_request: 0.0,
         follower_cpu_us_per_request: 0.0,
         leader_syscalls_per_request: 3.0,
         follower_syscalls_per_request: 0.5,
     }
 }
 
-fn host() -> Host {
+pub(crate) fn host() -> Host {
     Host {
         kernel: "6.18.0".into(),
         cpus: 2,
@@ -68,6 +71,17 @@ fn the_contract_of_interfaces_md_is_readable_as_it_stands() {
     let written: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
     let contract: serde_json::Value = serde_json::from_str(text).unwrap();
     assert_contains(&written, &contract);
+}
+
+#[test]
+fn a_report_has_a_line_for_each_run_and_ratio() {
+    let report = Report::new(host(), vec![run("udp", 0, 10.0), run("ebpf", 0, 20.0)]);
+    let text = report.to_json();
+    assert_eq!(text.lines().filter(|line| line.contains("throughput_rps")).count(), 2);
+    assert!(text.lines().all(|line| line.len() < 1000), "{text}");
+    assert_eq!(Report::from_json(&text).unwrap(), report);
+    let empty = Report::new(host(), vec![]);
+    assert_eq!(Report::from_json(&empty.to_json()).unwrap(), empty);
 }
 
 fn assert_contains(written: &serde_json::Value, contract: &serde_json::Value) {
@@ -142,6 +156,43 @@ fn what_a_key_costs_is_a_ratio_of_its_own() {
     let expected =
         expected.map(|(of, keys, vs, vs_keys, ratio)| (of.to_owned(), keys, vs.to_owned(), vs_keys, ratio));
     assert_eq!(ratios, expected);
+}
+
+#[test]
+fn what_a_disk_costs_is_a_ratio_of_its_own() {
+    let on_disk = |backend, rps| {
+        let run = run(backend, 0, rps);
+        Run { setting: Setting { durability: Durability::Disk, ..run.setting }, ..run }
+    };
+    let runs = [run("udp", 0, 100.0), run("ebpf", 0, 200.0), on_disk("ebpf", 60.0), on_disk("udp", 40.0)];
+    let ratio = |s: &Summary| (s.backend.clone(), s.vs.clone(), s.vs_durability, s.throughput_ratio);
+    let ratios: Vec<_> = summarise(&runs).iter().map(ratio).collect();
+    let (memory, disk) = (Durability::Memory, Durability::Disk);
+    let expected = [
+        ("ebpf", "udp", memory, 2.0),
+        ("ebpf", "udp", disk, 1.5),
+        ("ebpf", "ebpf", memory, 0.3),
+        ("udp", "udp", memory, 0.4),
+    ];
+    assert_eq!(ratios, expected.map(|(of, vs, kept, ratio)| (of.to_owned(), vs.to_owned(), kept, ratio)));
+}
+
+#[test]
+fn a_name_tells_which_offloads_are_missing() {
+    let named = |backend, offloads: OffloadChoice| name(backend, &offloads.names());
+    let fast_ack = OffloadChoice { fast_ack: true, ..OffloadChoice::NONE };
+    assert_eq!(named("ebpf", OffloadChoice::ALL), "ebpf");
+    assert_eq!(named("ebpf", fast_ack), "ebpf (fast_ack)");
+    assert_eq!(named("ebpf", OffloadChoice::NONE), "ebpf (no offloads)");
+    assert_eq!(named("udp", OffloadChoice::NONE), "udp");
+}
+
+#[test]
+fn a_setting_names_what_is_not_usual() {
+    let usual = setting().to_string();
+    assert_eq!(usual, "5 replicas, 16 clients, batch 1, 64 bytes");
+    let other = Setting { durability: Durability::Disk, log_slots: 1024, ..setting() };
+    assert_eq!(other.to_string(), usual + ", disk, 1024 slots");
 }
 
 #[test]

@@ -5,7 +5,19 @@
 //! also if this thread was late.
 
 use std::collections::VecDeque;
+use std::io;
 use std::time::{Duration, Instant};
+
+/// Has the calling thread woken when it asked to be: by default the kernel may be 50 us late, which would count as
+/// latency of what arrived meanwhile.
+pub fn be_punctual() -> io::Result<()> {
+    const SLACK_NS: libc::c_ulong = 1;
+    // SAFETY: takes numbers only.
+    match unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, SLACK_NS) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
 
 /// The requests' arrival, and who may take them.
 pub struct Arrivals {
@@ -66,6 +78,15 @@ impl Arrivals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_punctual_thread_has_no_slack() {
+        // SAFETY: takes numbers only.
+        let slack_ns = || unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) };
+        assert!(slack_ns() > 1);
+        be_punctual().unwrap();
+        assert_eq!(slack_ns(), 1);
+    }
 
     #[test]
     fn requests_arrive_by_the_clock_and_wait_for_a_session() {

@@ -6,7 +6,7 @@ use electrode::types::{ReplicaId, ReplicaSet, View};
 use electrode::wire::Origin;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use zerocopy::IntoBytes;
 
 /// What a fake replica does with the n-th request that it gets.
@@ -130,7 +130,8 @@ fn a_correct_service_is_found_correct() {
     assert_eq!((outcome.errors, outcome.error_samples), (0, vec![]));
     assert!(outcome.checked >= 2000 + 16 * 4, "the keys are read once more: {}", outcome.checked);
     assert!(outcome.requests > 0 && outcome.requests <= outcome.checked);
-    assert_eq!(outcome.latency.len(), outcome.requests);
+    // A session that waited for longer than all answers when the window ended has none.
+    assert!((outcome.requests..=outcome.requests + 16).contains(&outcome.latency.len()));
     assert!(outcome.seconds > 0.0);
     assert!(replica.stop() >= outcome.checked);
 }
@@ -152,6 +153,68 @@ fn an_open_loop_omits_no_wait() {
     assert!(slow(Some(5000.0)) >= 250);
     // Unless the machine itself is slow.
     assert!(slow(None) < 250);
+}
+
+/// A run in its window, with what each of three sessions asked so long ago, and the answers' times.
+fn window_end(rate: Option<f64>, asked_ms: [u64; 3], answers_ms: &[u64]) -> Outcome {
+    let ([socket], config) = sockets();
+    let (group, control) = (Group::new(&config), Control::default());
+    let load = Load { clients: 4, payload_bytes: 8, rate };
+    let mut run = Run::new(socket, &group, load, &control).unwrap();
+    let start = Instant::now();
+    run.window_start = Some(start);
+    let now = start + Duration::from_secs(1);
+    for (client, ms) in run.clients.iter_mut().zip(asked_ms) {
+        client.session.begin(&group, b"x", start);
+        client.arrived = now - Duration::from_millis(ms);
+    }
+    answers_ms.iter().for_each(|ms| run.outcome.latency.record(ms * 1_000_000).unwrap());
+    run.phase = Phase::Measure;
+    control.enter(Phase::Drain);
+    run.follow_phase(now);
+    run.outcome
+}
+
+#[test]
+fn who_has_no_answer_when_the_window_ends_counts() {
+    let milliseconds = |outcome: &Outcome| {
+        let values = outcome.latency.iter_recorded();
+        values.map(|at| (at.value_iterated_to() as f64 / 1e6).round() as u64).collect::<Vec<_>>()
+    };
+    let open = window_end(Some(0.001), [1, 7, 30], &[2, 9]);
+    assert_eq!(milliseconds(&open), [1, 2, 7, 9, 30]);
+    let closed = window_end(None, [1, 7, 30], &[2, 9]);
+    assert_eq!(milliseconds(&closed), [2, 9, 30], "the others have merely just asked");
+    let stuck = window_end(None, [900, 900, 900], &[]);
+    assert_eq!((stuck.latency.len(), stuck.requests, stuck.seconds), (3, 0, 1.0));
+}
+
+/// What was received when the phase changes was answered in the window, and in it the session asks again.
+#[test]
+fn what_came_before_the_end_of_the_window_is_measured() {
+    let ([socket], mut config) = sockets();
+    // The generator waits for the answer, however slow this machine is.
+    config.timeouts.client_retry_ms = 40_000;
+    config.timeouts.request_timeout_ms = 60_000;
+    let (group, control) = (Group::new(&config), Control::default());
+    let replica = FakeReplica::start(socket, &config, |_| Act::Serve);
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut run =
+        Run::new(client, &group, Load { clients: 1, payload_bytes: 8, rate: None }, &control).unwrap();
+    run.phase = Phase::Measure;
+    run.window_start = Some(Instant::now());
+    // Already over when the first answer comes.
+    control.enter(Phase::Drain);
+    run.work().unwrap();
+    assert_eq!((run.outcome.requests, run.outcome.latency.len()), (1, 1));
+    replica.stop();
+}
+
+#[test]
+fn only_a_session_that_is_alone_looks_before_it_sleeps() {
+    let looks = |clients, rate| Load { clients, payload_bytes: 8, rate }.is_dialogue();
+    assert!(looks(1, None));
+    assert!(!looks(2, None) && !looks(1, Some(10.0)));
 }
 
 #[test]

@@ -2,14 +2,16 @@
 //! requests and the checks of our own load generator ([`paxos_demo::workload::model`]).
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use paxos_demo::session::random_id;
 use paxos_demo::workload::model::Model;
+use paxos_demo::workload::{Control, Look, Phase};
 use tokio::task::LocalSet;
 
 use super::Shape;
@@ -19,48 +21,6 @@ use super::rpc::{self, Client, Connections, RpcError};
 const LATENCY_MAX: Duration = Duration::from_secs(60);
 /// Descriptions of errors kept; their number is counted in full.
 const ERROR_SAMPLES: usize = 8;
-
-/// What a run is doing; the owner moves it forward.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd)]
-#[repr(u8)]
-pub enum Phase {
-    /// Requests run, nothing is recorded.
-    WarmUp = 0,
-    /// Requests are recorded.
-    Measure = 1,
-    /// No new requests; every key is read once more.
-    Drain = 2,
-    /// Stop.
-    Abort = 3,
-}
-
-/// The owner's side of a run that goes on in another thread.
-#[derive(Debug, Default)]
-pub struct Control {
-    phase: AtomicU8,
-    answered: AtomicU64,
-}
-
-impl Control {
-    /// Moves the run to a later phase.
-    pub fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Relaxed);
-    }
-
-    /// Requests answered so far.
-    pub fn answered(&self) -> u64 {
-        self.answered.load(Ordering::Relaxed)
-    }
-
-    fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Relaxed) {
-            0 => Phase::WarmUp,
-            1 => Phase::Measure,
-            2 => Phase::Drain,
-            _ => Phase::Abort,
-        }
-    }
-}
 
 /// What a run found.
 #[derive(Debug)]
@@ -105,9 +65,8 @@ pub fn run(leader: &str, shape: &Shape, control: Arc<Control>) -> Result<Outcome
         // A task each: who has an answer goes on, and nobody else is looked at.
         let sessions: Vec<_> = (0..shape.clients)
             .map(|_| {
-                let (run, client, payload_bytes) =
-                    (Rc::clone(&run), connections.client(), shape.payload_bytes);
-                tokio::task::spawn_local(async move { run.session(client, payload_bytes).await })
+                let (run, client, shape) = (Rc::clone(&run), connections.client(), *shape);
+                tokio::task::spawn_local(async move { run.session(client, shape).await })
             })
             .collect();
         for session in sessions {
@@ -124,8 +83,8 @@ pub fn run(leader: &str, shape: &Shape, control: Arc<Control>) -> Result<Outcome
 
 impl Run {
     /// One session, to its end.
-    async fn session(&self, mut client: Client, payload_bytes: usize) {
-        let mut model = Model::new(random_id(), payload_bytes);
+    async fn session(&self, mut client: Client, shape: Shape) {
+        let mut model = Model::new(random_id(), shape.payload_bytes);
         let (mut command, mut result) = (Vec::new(), Vec::new());
         loop {
             command.clear();
@@ -141,7 +100,8 @@ impl Run {
                 return;
             }
             let started = Instant::now();
-            let executed = client.execute(&command, &mut result).await;
+            let execute = client.execute(&command, &mut result);
+            let executed = if shape.clients == 1 { looked_for(execute).await } else { execute.await };
             let now = Instant::now();
             self.follow_phase(now);
             let verdict = match executed {
@@ -154,7 +114,7 @@ impl Run {
                     return;
                 }
                 // It is not known what its keys hold: it goes on with others.
-                model = Model::new(random_id(), payload_bytes);
+                model = Model::new(random_id(), shape.payload_bytes);
             }
         }
     }
@@ -164,7 +124,7 @@ impl Run {
         match error {
             None => {
                 outcome.checked += 1;
-                self.control.answered.store(outcome.checked, Ordering::Relaxed);
+                self.control.count(outcome.checked);
                 if self.phase.get() == Phase::Measure {
                     outcome.requests += 1;
                     outcome.latency.saturating_record(latency.as_nanos() as u64);
@@ -192,5 +152,38 @@ impl Run {
             self.outcome.borrow_mut().seconds = now.saturating_duration_since(start).as_secs_f64();
         }
         self.phase.set(phase);
+    }
+}
+
+/// Looks for a while before this thread sleeps, as our own generator does for a session that is alone.
+async fn looked_for<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let look = Look::begin();
+    while look.goes_on() {
+        let found = std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
+        if let Poll::Ready(output) = found {
+            return output;
+        }
+        // The runtime asks the sockets, and does not sleep.
+        tokio::task::yield_now().await;
+    }
+    future.await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_finds_what_comes_and_waits_for_what_is_late() {
+        let runtime = rpc::runtime().unwrap();
+        let (now, later) = (Duration::ZERO, Duration::from_millis(5));
+        for time in [now, later] {
+            let answer = async {
+                tokio::time::sleep(time).await;
+                7
+            };
+            assert_eq!(runtime.block_on(looked_for(answer)), 7);
+        }
     }
 }

@@ -1,8 +1,15 @@
 use super::*;
+use crate::config::Durability;
 use crate::report::tests::run;
 
 fn host() -> Host {
-    Host { kernel: "k".into(), cpus: 2, hook: "tc".into(), fabric: "bridge".into(), commit: "c".into() }
+    Host {
+        kernel: "6.18.44-box".into(),
+        cpus: 2,
+        hook: "tc".into(),
+        fabric: "bridge".into(),
+        commit: "c".into(),
+    }
 }
 
 fn varied(change: impl Fn(&mut Run, usize)) -> Vec<Run> {
@@ -34,10 +41,11 @@ fn what_was_varied_is_drawn_and_nothing_else() {
     let replicas = varied(|run, step| run.setting.replicas = 2 * step + 1);
     assert_eq!(names(replicas), ["throughput-replicas", "cpu-replicas"]);
     assert_eq!(names(varied(|run, step| run.setting.payload_bytes = step * 100)), ["throughput-payload"]);
-    assert_eq!(names(varied(|run, step| run.setting.rate_rps = Some(step as u32 * 1000))), ["latency-rate"]);
+    assert_eq!(names(varied(|run, step| run.setting.rate_rps = Some(step as u32 * 100))), ["latency-rate"]);
     assert_eq!(names(varied(|_, _| {})), [""; 0]);
     let keys = varied(|run, step| run.setting.authentication = step == 1);
     assert_eq!(names(keys), ["promises"]);
+    assert_eq!(names(varied(|run, step| run.setting.log_slots = 1024 << step)), ["throughput-slots"]);
     let offloads = varied(|run, step| {
         if run.backend == "ebpf" {
             run.offloads =
@@ -51,9 +59,17 @@ fn what_was_varied_is_drawn_and_nothing_else() {
 #[test]
 fn a_picture_says_what_it_shows() {
     let (_, svg) = drawn(varied(|run, step| run.setting.replicas = 2 * step + 1)).swap_remove(0);
-    for text in
-        ["requests/s", "replicas", "16 clients", "batch 1", "64 bytes", "udp", "ebpf", "Linux k", "quartiles"]
-    {
+    for text in [
+        "requests/s",
+        "replicas",
+        "16 clients",
+        "batch 1",
+        "64 bytes",
+        "udp",
+        "ebpf",
+        "Linux 6.18.44,",
+        "quartiles",
+    ] {
         assert!(svg.contains(text), "{text}: {svg}");
     }
 }
@@ -72,6 +88,133 @@ fn the_family_with_the_most_values_is_drawn() {
     let mut other = run("udp", 0, 1.0);
     other.setting.payload_bytes = 9;
     runs.insert(0, other);
-    let (setting, found) = family(&runs, &REPLICAS).unwrap();
+    let (setting, found) = family(&[Report::new(host(), runs)], &REPLICAS, |_| true).unwrap();
     assert_eq!((setting.payload_bytes, found.len()), (64, 18));
+}
+
+#[test]
+fn runs_of_two_reports_are_never_one_curve() {
+    let runs = || varied(|run, step| run.setting.replicas = 2 * step + 1);
+    let more = [runs(), runs().into_iter().filter(|run| run.backend == "udp").collect()].concat();
+    let reports = [Report::new(host(), runs()), Report::new(host(), more)];
+    let (_, found) = family(&reports, &REPLICAS, |_| true).unwrap();
+    assert_eq!(found.len(), 27, "the larger of the two");
+    // Each of them has one value only: together they would have two.
+    let of = |replicas| varied(|run, _| run.setting.replicas = replicas);
+    let reports = [3, 5].map(|replicas| Report::new(host(), of(replicas)));
+    assert!(family(&reports, &REPLICAS, |_| true).is_none());
+}
+
+#[test]
+fn reports_of_several_series_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = |change: fn(&mut Report)| {
+        let mut report = Report::new(host(), varied(|run, step| run.setting.clients = step));
+        change(&mut report);
+        report
+    };
+    let said = |change| draw(&[report(|_| ()), report(change)], dir.path()).map_err(|e| e.to_string());
+    assert!(said(|report| report.host.hook.clear()).is_ok(), "without an ebpf run there is no hook");
+    assert!(said(|report| report.runs.iter_mut().for_each(|run| run.seconds = 5.1)).is_ok());
+    type Case = (&'static str, fn(&mut Report));
+    let cases: [Case; 6] = [
+        ("kernel", |report| report.host.kernel = "6.1".into()),
+        ("CPUs", |report| report.host.cpus = 4),
+        ("network", |report| report.host.fabric = "loopback".into()),
+        ("commit", |report| report.host.commit = "d".into()),
+        ("hook", |report| report.host.hook = "xdp".into()),
+        ("length of the runs differs (5.0 s, 0.5 s)", |report| {
+            report.runs.iter_mut().for_each(|run| run.seconds = 0.5);
+        }),
+    ];
+    for (what, change) in cases {
+        let text = said(change).unwrap_err();
+        assert!(text.contains(what) && text.contains("cannot be drawn together"), "{text}");
+    }
+}
+
+#[test]
+fn a_curve_ends_where_not_everything_was_answered() {
+    // udp answers 2000 of 2000, then 2000 of 4000 and 6000.
+    let mut runs = varied(|run, step| {
+        run.setting.rate_rps = Some(step as u32 * 2000);
+        run.throughput_rps = if run.backend == "udp" { 2000.0 } else { step as f64 * 1970.0 };
+    });
+    let points = |runs: &[Run]| {
+        let of = |name| {
+            let picture =
+                by_axis(&[Report::new(host(), runs.to_vec())], &RATE, "us", &[("", P50)], Scale::Linear);
+            picture.unwrap().curve(name).map(|curve| curve.points.iter().map(|p| p.x).collect::<Vec<_>>())
+        };
+        ["udp", "ebpf"].map(of)
+    };
+    assert_eq!(points(&runs), [Some(vec![2000.0]), Some(vec![2000.0, 4000.0, 6000.0])]);
+    // Once it is too much, what is answered later by luck is not shown either.
+    runs.iter_mut()
+        .filter(|run| run.setting.rate_rps == Some(2000))
+        .for_each(|run| run.throughput_rps = 1950.0);
+    runs.iter_mut().filter(|run| run.backend == "udp").for_each(|run| run.throughput_rps = 9000.0);
+    assert_eq!(points(&runs), [Some(vec![2000.0, 4000.0, 6000.0]), None]);
+}
+
+#[test]
+fn promises_are_shown_beside_the_same_without() {
+    let mut runs = vec![run("udp-sendto", 0, 5.0), run("udp", 0, 10.0), run("ebpf", 0, 20.0)];
+    for (backend, keys, durability) in [
+        ("udp", true, Durability::Memory),
+        ("ebpf", false, Durability::Disk),
+        ("ebpf", true, Durability::Disk),
+        ("udp-multicast", true, Durability::Memory),
+    ] {
+        let mut run = run(backend, 0, 3.0);
+        (run.setting.authentication, run.setting.durability) = (keys, durability);
+        runs.push(run);
+    }
+    let picture = promises::draw(&runs).unwrap();
+    let bars: Vec<_> = picture.bars_drawn().iter().map(|bar| (bar.name.as_str(), bar.colour)).collect();
+    let (udp, ebpf) = (0, 1);
+    let expected = [
+        ("udp", udp),
+        ("udp\n+ keys", udp),
+        ("ebpf", ebpf),
+        ("ebpf\n+ disk", ebpf),
+        ("ebpf\n+ disk\n+ keys", ebpf),
+    ];
+    assert_eq!(bars, expected);
+    assert_eq!(promises::draw(&runs[..3]), None);
+}
+
+#[test]
+fn bars_have_the_colours_of_curves() {
+    let mut alone = run("ebpf", 0, 15.0);
+    alone.offloads = vec!["quorum".into()];
+    let picture = offloads(&[run("udp", 0, 10.0), alone, run("ebpf", 0, 20.0)]).unwrap();
+    let bars: Vec<_> = picture.bars_drawn().iter().map(|bar| (bar.name.as_str(), bar.colour)).collect();
+    assert_eq!(bars, [("udp", 0), ("ebpf (quorum)", KNOWN.len()), ("ebpf", 1)]);
+}
+
+/// Names stand above the plot, not in it.
+#[test]
+fn the_legend_hides_no_point() {
+    let (_, svg) = drawn(varied(|run, step| run.setting.clients = step)).swap_remove(0);
+    let y = |line: &str| line.split(" y=\"").nth(1)?.split('"').next()?.parse::<f64>().ok();
+    let lines: Vec<&str> = svg.lines().collect();
+    let named: Vec<f64> = (1..lines.len())
+        .filter(|i| lines[*i].starts_with("ebpf p"))
+        .filter_map(|i| y(lines[i - 1]))
+        .collect();
+    let whiskers = lines.iter().filter(|line| line.starts_with("<circle"));
+    let top = whiskers.filter_map(|line| line.split(" cy=\"").nth(1)?.split('"').next()?.parse::<f64>().ok());
+    let top = top.fold(f64::MAX, f64::min);
+    assert!(named.len() == 2 && named.iter().all(|y| *y < top), "{named:?} {top} {svg}");
+}
+
+#[test]
+fn a_kernel_is_its_number() {
+    for (release, number) in
+        [("6.18.44", "6.18.44"), ("6.18.44-1-amd64", "6.18.44"), ("6.18.0+deb13", "6.18.0")]
+    {
+        assert_eq!(version(release), number);
+    }
+    assert_eq!(version("unknown"), "unknown");
 }
