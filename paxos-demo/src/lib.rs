@@ -35,6 +35,7 @@ pub mod service;
 pub mod session;
 pub mod simulate;
 pub mod snapshot;
+pub mod soak;
 pub mod state_machine;
 pub mod status;
 pub mod stop;

@@ -30,6 +30,7 @@ fn the_lines_of_interfaces_md_are_understood() {
         "cluster --replicas 5 --backend udp --durability memory --ready-file f --restart-after-ms 100 \
          --authenticated",
         "demo --replicas 5 --seconds 1 --backend auto --json f",
+        "soak --replicas 5 --clients 64 --seconds 600 --backend ebpf --batch auto --authentication on --json f",
         "key new k.toml",
         "key send k.toml 2",
         "failover --replicas 5 --kills 100 --backend udp --leader-timeout-ms 200 --json f",
@@ -64,6 +65,7 @@ fn wrong_use_is_refused_with_code_2() {
         "bench --offloads quorum,foo",
         "demo --seconds nan",
         "bench --repeat 0",
+        "soak --backend udp-multicast",
         "bench --authentication maybe",
         "key send k.toml",
         "failover --replicas 2",
