@@ -6,6 +6,7 @@ mod client;
 mod cluster;
 mod demo;
 mod failover;
+mod groups;
 mod key;
 mod plot;
 mod replica;
@@ -23,6 +24,7 @@ pub use client::{ClientArgs, ClientRequestArgs};
 pub use cluster::ClusterArgs;
 pub use demo::DemoArgs;
 pub use failover::FailoverArgs;
+pub use groups::{GroupsArgs, Leaders};
 pub use key::KeyArgs;
 pub use plot::PlotArgs;
 pub use replica::ReplicaArgs;
@@ -62,6 +64,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Kill the leader again and again and measure for how long nobody is served.
     Failover(FailoverArgs),
+    /// Compare backends with several groups on the same hosts, interleaved.
+    Groups(GroupsArgs),
     /// Load a group for a long time: nothing may grow, every packet must be counted, nothing may be left.
     Soak(SoakArgs),
     /// Make and change the keys of a group.

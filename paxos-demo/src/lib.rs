@@ -16,6 +16,7 @@ pub mod digest;
 pub mod driver;
 pub mod encoder;
 pub mod failover;
+pub mod groups;
 pub mod in_flight;
 pub mod key_file;
 pub mod large;

@@ -33,3 +33,10 @@ pub(super) fn seconds(text: &str) -> Result<f64, String> {
         Err(format!("{text} seconds: use 0.1 to 3600"))
     }
 }
+
+pub(super) fn group_count(text: &str) -> Result<u16, String> {
+    match number(text)? {
+        count @ 1..=32 => Ok(count),
+        count => Err(format!("{count} groups: use 1 to 32")),
+    }
+}
