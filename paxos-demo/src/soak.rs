@@ -32,7 +32,7 @@ use crate::report::round;
 use crate::stop::Stop;
 use crate::workload::{self, Control, Load, Outcome, Phase};
 
-/// Between two samples: half of it in a run of a few seconds, or there would be too few to judge.
+/// Between two samples; less in a run of a few seconds, or there would be too few to judge.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Samples of a short run.
 const SAMPLES_MIN: f64 = 12.0;
@@ -93,6 +93,9 @@ pub fn run(args: &SoakArgs, stop: &Stop) -> Result<u8, BenchError> {
     let report = soak(args, spec, stop, &mut progress)?;
     progress.end(&format!("{} requests, {} findings", report.requests, report.findings.len()));
     progress.finish();
+    for (id, held) in report.held.iter().enumerate() {
+        println!("{}", in_words(id, held));
+    }
     for equation in &report.equations {
         println!("{} {equation}", if equation.holds { "ok   " } else { "WRONG" });
     }
@@ -110,6 +113,22 @@ pub fn run(args: &SoakArgs, stop: &Stop) -> Result<u8, BenchError> {
     }
     report.findings.iter().for_each(|finding| eprintln!("error: {finding}"));
     Ok(EXIT_FAILED)
+}
+
+/// What a replica held after the warm-up and in the end.
+fn in_words(id: usize, held: &[Held]) -> String {
+    let end = held.last().map_or(0.0, |last| last.seconds);
+    let after = held.iter().find(|of| of.seconds > end / 4.0);
+    let of = |held: Option<&Held>| {
+        held.map_or_else(String::new, |Held { holding: h, .. }| {
+            let (maps, programs, links) = (h.maps.len(), h.programs.len(), h.links.len());
+            format!(
+                "{} KiB, {} descriptors, {} threads, BPF: {maps} maps, {programs} programs, {links} links",
+                h.resident_kib, h.descriptors, h.threads
+            )
+        })
+    };
+    format!("replica {id}: after the warm-up {}; in the end {}", of(after), of(held.last()))
 }
 
 /// The group that `args` ask for.

@@ -14,6 +14,8 @@ use paxos_demo::cluster::Spec;
 use paxos_demo::soak;
 use paxos_demo::soak::cut::Cut;
 use paxos_demo::soak::ledger::{Equation, balance};
+use paxos_demo::soak::leftovers::Traces;
+use paxos_demo::soak::sample::Holding;
 use paxos_demo::stop::Stop;
 
 /// Runs the command, which must find nothing; its report.
@@ -88,4 +90,24 @@ fn a_packet_that_nobody_counted_is_found() {
         let found = wrong(&equations);
         assert!(found.contains(&acks) && !found.contains(&prepares), "{backend}: {found:?}");
     }
+}
+
+#[test]
+fn what_a_group_leaves_would_be_named() {
+    if !privileged("what_a_group_leaves_would_be_named") {
+        return;
+    }
+    let spec = Spec { backend: BackendChoice::Ebpf, program: program(), ..Spec::new(3).unwrap() };
+    let cluster = soak::start(spec, &Stop::default()).unwrap();
+    let held: Vec<_> = (0..3).map(|id| Holding::read(cluster.pid(id).unwrap()).unwrap()).collect();
+    for held in &held {
+        assert!(!held.maps.is_empty() && !held.programs.is_empty() && held.descriptors > 3, "{held:?}");
+    }
+    let traces = Traces::of(&cluster, held.iter()).unwrap();
+    let left = traces.left_now();
+    for what in ["process", "directory", "namespace", "BPF program", "BPF map"] {
+        assert!(left.iter().any(|text| text.contains(what)), "{what}: {left:?}");
+    }
+    drop(cluster);
+    assert_eq!(traces.left(), [""; 0]);
 }

@@ -113,10 +113,12 @@ impl Cut {
                 has_programs: !status.node.hook.is_empty() && status.node.hook != "none",
                 ..Counts::default()
             };
-            for table in ["udp", "udp6"] {
-                counts.socket_drops +=
-                    socket_drops(&std::fs::read_to_string(format!("{net}/{table}"))?, port);
-            }
+            // One of the two has the socket; a kernel without IPv6 has only one.
+            let tables = ["udp", "udp6"].map(|table| std::fs::read_to_string(format!("{net}/{table}")));
+            let drops = tables.iter().flatten().find_map(|table| socket_drops(table, port));
+            counts.socket_drops = drops.ok_or_else(|| {
+                io::Error::other(format!("{net}/udp has no socket of replica {id} on port {port}"))
+            })?;
             counts.interface_drops = interface_drops(&std::fs::read_to_string(format!("{net}/dev"))?);
             members.push(counts);
         }
@@ -162,13 +164,14 @@ fn is_one_look(before: &NodeStatus, after: &NodeStatus) -> bool {
     kernel && unchanged_but(&before.node.endpoint, &after.node.endpoint, &OF_A_LOOK, &[])
 }
 
-/// The last column of `/proc/net/udp`, over the sockets on a port.
-fn socket_drops(table: &str, port: u16) -> u64 {
+/// The last column of `/proc/net/udp` at the socket on a port.
+fn socket_drops(table: &str, port: u16) -> Option<u64> {
     let suffix = format!(":{port:04X}");
-    let on_port =
-        |line: &&str| line.split_ascii_whitespace().nth(1).is_some_and(|local| local.ends_with(&suffix));
-    let drops = |line: &str| line.split_ascii_whitespace().last()?.parse::<u64>().ok();
-    table.lines().skip(1).filter(on_port).filter_map(drops).sum()
+    let mut lines = table.lines().skip(1).map(|line| line.split_ascii_whitespace());
+    let on_port = |words: &std::str::SplitAsciiWhitespace<'_>| {
+        words.clone().nth(1).is_some_and(|local| local.ends_with(&suffix))
+    };
+    lines.find(on_port)?.last()?.parse().ok()
 }
 
 /// Dropped packets of all interfaces in `/proc/net/dev`, received and sent.
@@ -201,7 +204,8 @@ pub(super) mod tests {
         let udp = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
                    3: 01004C0A:1BBC 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 5 2 0 41\n\
                    4: 01004C0A:1BBD 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 6 2 0 7\n";
-        assert_eq!(socket_drops(udp, 7100), 41);
+        assert_eq!(socket_drops(udp, 7100), Some(41));
+        assert_eq!(socket_drops(udp, 7102), None);
         let dev = "Inter-|   Receive |  Transmit\n face |bytes packets errs drop fifo\n\
                    \u{20}   lo:       0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0\n\
                    \u{20} eth0:     100       2    0    3    0     0          0         0      200       4    0    5    0     0       0          0\n";

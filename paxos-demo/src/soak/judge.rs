@@ -8,9 +8,9 @@ pub const MEMORY_SECONDS_MIN: f64 = 60.0;
 ///
 /// The workload has a fixed number of sessions and keys, sessions remember one answer each, and snapshots cut the log,
 /// whose slots were all touched within the first second: nothing may grow by the request. What is left is what the
-/// allocator does, which gives pages back late. In ten minutes a group answers tens of millions of requests, so a tenth of a
-/// byte a request shows.
-pub const MEMORY_GROWTH_MAX_KIB: f64 = 2048.0;
+/// allocator does, which gives pages back late. In ten minutes a group answers tens of millions of requests, so a
+/// twentieth of a byte a request shows.
+pub const MEMORY_GROWTH_MAX_KIB: f64 = 1024.0;
 
 /// The samples of one replica: when, in seconds since the load began, and what.
 pub type Series = Vec<(f64, Holding)>;

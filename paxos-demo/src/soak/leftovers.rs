@@ -61,7 +61,8 @@ impl Traces {
         }
     }
 
-    fn left_now(&self) -> Vec<String> {
+    /// What of it is there now, in words.
+    pub fn left_now(&self) -> Vec<String> {
         let mut left = Vec::new();
         let alive = |pid: &&u32| Path::new(&format!("/proc/{pid}")).exists();
         left.extend(self.pids.iter().filter(alive).map(|pid| format!("left behind: process {pid}")));
