@@ -163,4 +163,4 @@ pub use error::{Error, Result};
 
 pub use endpoint::{Choice, Endpoint, Event, Patience, Round};
 pub use net::{Direction, Interface, SocketStats, XdpMode, XdpProgram};
-pub use stats::Stats;
+pub use stats::{Stats, Traffic};

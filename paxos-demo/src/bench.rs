@@ -201,7 +201,7 @@ pub fn write_json(report: &Report, path: &Path) -> Result<(), BenchError> {
 }
 
 /// The commit of the source tree that was built, if it is still there.
-fn commit() -> String {
+pub fn commit() -> String {
     let git = |arguments: &[&str]| {
         let output = std::process::Command::new("git")
             .args(["-C", env!("CARGO_MANIFEST_DIR")])

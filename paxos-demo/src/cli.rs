@@ -6,10 +6,12 @@ mod client;
 mod cluster;
 mod demo;
 mod failover;
+mod groups;
 mod key;
 mod plot;
 mod replica;
 mod simulate;
+mod soak;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -22,10 +24,12 @@ pub use client::{ClientArgs, ClientRequestArgs};
 pub use cluster::ClusterArgs;
 pub use demo::DemoArgs;
 pub use failover::FailoverArgs;
+pub use groups::{GroupsArgs, Leaders};
 pub use key::KeyArgs;
 pub use plot::PlotArgs;
 pub use replica::ReplicaArgs;
 pub use simulate::SimulateArgs;
+pub use soak::{SoakArgs, SoakBackend};
 
 /// Exit code: done.
 pub const EXIT_DONE: u8 = 0;
@@ -60,6 +64,10 @@ pub enum Command {
     Demo(DemoArgs),
     /// Kill the leader again and again and measure for how long nobody is served.
     Failover(FailoverArgs),
+    /// Compare backends with several groups on the same hosts, interleaved.
+    Groups(GroupsArgs),
+    /// Load a group for a long time: nothing may grow, every packet must be counted, nothing may be left.
+    Soak(SoakArgs),
     /// Make and change the keys of a group.
     ///
     /// A group with a key file believes no packet in a member's name that was not made with a key of the group. Each

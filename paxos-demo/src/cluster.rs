@@ -27,6 +27,7 @@ use electrode::fabric::Fabric;
 use tempfile::TempDir;
 
 pub use self::error::ClusterError;
+pub use self::place::Site;
 use self::place::{Place, check_ports, loopback_addresses, place};
 use self::process::ReplicaProcess;
 pub use self::spec::Spec;
@@ -41,7 +42,7 @@ use crate::session::Group;
 use crate::status::RoleName;
 use crate::stop::Stop;
 
-/// Port of every replica inside its host.
+/// Port of every replica inside its host; groups that share hosts have one each from here on.
 const PORT: u16 = 7100;
 /// The key file, in the cluster's directory.
 const KEY_FILE: &str = "keys.toml";
@@ -96,7 +97,8 @@ impl Cluster {
         let place = place(&spec)?;
         let addresses = match &place {
             Place::Fabric(fabric) => {
-                fabric.hosts()[..spec.replicas].iter().map(|h| (h.addr(), PORT).into()).collect()
+                let address = |id| (fabric.host(spec.host_of(id)).addr(), PORT + spec.number()).into();
+                (0..spec.replicas).map(address).collect()
             }
             Place::Loopback { .. } => loopback_addresses(spec.replicas)
                 .map_err(ClusterError::system("find free ports on 127.0.0.1"))?,
@@ -106,7 +108,7 @@ impl Cluster {
             Place::Loopback { .. } => Ok(XdpPorts::default()),
         }
         .map_err(ClusterError::XdpPorts)?;
-        let mut config = ClusterConfig::new(1, addresses);
+        let mut config = ClusterConfig::new(1 + u32::from(spec.number()), addresses);
         config.durability = spec.durability;
         config.offloads = spec.offloads;
         config.batching = spec.batching;
@@ -178,7 +180,7 @@ impl Cluster {
             command.arg("--resp").arg(resp.to_string());
         }
         if let Place::Fabric(fabric) = &self.place {
-            let host = fabric.host(id);
+            let host = fabric.host(self.spec.host_of(id));
             command.arg("--interface").arg(host.interface()).arg("--netns").arg(host.netns().path());
         }
         let process = ReplicaProcess::spawn(command, &self.dir.path().join(format!("replica-{id}.log")))
@@ -275,7 +277,7 @@ impl Cluster {
         }
     }
 
-    /// The virtual hosts, if there are any: replica i lives in host i, clients in the last.
+    /// The virtual hosts, if there are any: replica i lives in host i (in turns, beside other groups), clients in the last.
     pub fn fabric(&self) -> Option<&Fabric> {
         match &self.place {
             Place::Fabric(fabric) => Some(fabric),

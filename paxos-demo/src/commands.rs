@@ -12,7 +12,7 @@ use crate::key_file::edit::{self, Step};
 use crate::serve::{self, ServeError};
 use crate::session::Group;
 use crate::stop::Stop;
-use crate::{bench, demo, failover, simulate};
+use crate::{bench, demo, failover, groups, simulate, soak};
 
 /// How long `client status` waits for each replica.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ pub enum CommandError {
     /// `cluster`.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// `bench`, `demo` and `failover`.
+    /// `bench`, `demo`, `failover`, `groups` and `soak`.
     #[error(transparent)]
     Bench(#[from] bench::BenchError),
     /// The configuration.
@@ -71,6 +71,8 @@ pub fn run(command: Command) -> Result<u8, CommandError> {
         Command::Plot(args) => return Ok(bench::draw(&args)?),
         Command::Bench(args) => return Ok(bench::run(&args, &on_signals()?)?),
         Command::Failover(args) => return Ok(failover::run(&args, &on_signals()?)?),
+        Command::Groups(args) => return Ok(groups::run(&args, &on_signals()?)?),
+        Command::Soak(args) => return Ok(soak::run(&args, &on_signals()?)?),
         Command::Demo(args) => return Ok(demo::run(&args, &on_signals()?)?),
     }
     Ok(EXIT_DONE)

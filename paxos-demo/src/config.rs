@@ -25,8 +25,8 @@ pub const PAYLOAD_BYTES_MAX_DEFAULT: u32 = abi::PAYLOAD_BYTES_MAX as u32;
 pub const PAYLOAD_BYTES_MIN: u32 = (TRAVEL_BYTES + KEPT_RESULT_BYTES_MAX) as u32;
 /// Quorum rounds in flight by default.
 pub const QUORUM_WINDOW_DEFAULT: u32 = 4096;
-/// Memory that one replica's log may take: it is locked kernel memory.
-pub const LOG_BYTES_MAX: u64 = 32 << 20;
+/// Memory that one replica's log may take: it is locked kernel memory. 65,536 of the largest slots fit.
+pub const LOG_BYTES_MAX: u64 = 128 << 20;
 /// An IPv6 header is 20 bytes longer than an IPv4 header, and the MTU is the same.
 pub const PAYLOAD_BYTES_MAX_IPV6: u32 = PAYLOAD_BYTES_MAX_DEFAULT - 20;
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use electrode::abi::Verdict;
 use electrode::types::{OpNumber, ReplicaSet};
-use electrode::{Endpoint, Patience, Round};
+use electrode::{Endpoint, Patience, Round, Traffic};
 
 pub use self::inbox::Observer;
 use self::inbox::{Asked, Inbox};
@@ -314,8 +314,18 @@ impl Driver {
                 ("malformed", stats.malformed),
                 ("dropped_early", stats.dropped_early),
                 ("carriers_lost", stats.carriers_lost),
+                ("carriers", stats.carriers),
+                ("carried", stats.carried),
             ]
             .into_iter()
+            .chain(traffic(
+                ["sent_prepare", "sent_ack", "sent_commit", "sent_message", "sent_outside"],
+                stats.sent,
+            ))
+            .chain(traffic(
+                ["heard_prepare", "heard_ack", "heard_commit", "heard_message", "heard_outside"],
+                stats.heard,
+            ))
             .filter(|(_, n)| *n > 0)
             .map(|(name, n)| (name.to_owned(), n)),
         );
@@ -357,4 +367,9 @@ impl Driver {
         };
         (!timeout.is_zero()).then_some((timeout, patience))
     }
+}
+
+/// Datagrams by kind, under the names that `NodeStatus` gives them.
+fn traffic(names: [&'static str; 5], of: Traffic) -> impl Iterator<Item = (&'static str, u64)> {
+    names.into_iter().zip([of.prepares, of.acks, of.commits, of.messages, of.outside])
 }

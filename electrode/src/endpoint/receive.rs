@@ -84,6 +84,7 @@ impl Endpoint {
         f: &mut dyn FnMut(Event<'_>),
         held_over: &mut bool,
     ) -> Result<()> {
+        self.note_heard(header);
         let ours = self.config.wire_hash();
         if let Err(verdict) = rules::admit_config(header, self.config.group, ours) {
             self.stats.refuse(verdict);
@@ -102,7 +103,7 @@ impl Endpoint {
             let (incarnation, count) = (header.incarnation.get(), header.round_tag.get());
             if sender.is_some() && count >> OP_BITS != 0 {
                 // Commits are counted along with messages, and in a tagged word (U9).
-                self.stats.malformed += 1;
+                self.stats.refuse(Verdict::PassMalformed);
                 return Ok(());
             }
             let fresh = sender.is_some_and(|sender| {
@@ -126,6 +127,17 @@ impl Endpoint {
             Kind::Commit | Kind::Message => {}
         }
         Ok(())
+    }
+
+    /// By its word: a member's name may be a stranger's, and is counted as a member's.
+    fn note_heard(&mut self, header: &Header) {
+        match header.kind() {
+            Some(Kind::Message) if usize::from(header.sender) >= self.config.members.len() => {
+                self.stats.heard.outside += 1;
+            }
+            Some(kind) => self.stats.heard.note(kind, 1),
+            None => {}
+        }
     }
 
     fn lives_at(&self, member: ReplicaId, from: SocketAddr) -> bool {

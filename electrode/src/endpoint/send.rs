@@ -129,7 +129,12 @@ impl Endpoint {
     pub fn send_message(&mut self, to: SocketAddr, payload: &[u8]) -> Result<()> {
         self.check_message(payload)?;
         let targets = (0..).map(ReplicaId).zip(&self.config.members);
-        let targets = targets.filter(|(_, home)| same_address(**home, to)).map(|(id, _)| id).collect();
+        let targets: ReplicaSet =
+            targets.filter(|(_, home)| same_address(**home, to)).map(|(id, _)| id).collect();
+        match targets.is_empty() {
+            true => self.stats.sent.outside += 1,
+            false => self.stats.sent.messages += 1,
+        }
         let header = self.origin.message(self.view, targets, payload.len() as u16);
         let header = self.counted(header);
         let staged = self.socket.stage(&[header.as_bytes(), payload]);
@@ -176,6 +181,9 @@ impl Endpoint {
                 let header = Header { targets: reached.mask().into(), ..header };
                 let staged = self.socket.stage(&[header.as_bytes(), payload]);
                 self.socket.queue(&staged, to);
+                self.stats.carriers += 1;
+                self.stats.carried += reached.len() as u64;
+                self.note_sent(&header, reached);
                 staged
             }
             None => 0..0,
@@ -194,7 +202,14 @@ impl Endpoint {
         for peer in targets.iter() {
             self.socket.queue(&staged, self.config.members[peer.index()]);
         }
+        self.note_sent(&header, targets);
         staged
+    }
+
+    fn note_sent(&mut self, header: &Header, to: ReplicaSet) {
+        if let Some(kind) = header.kind() {
+            self.stats.sent.note(kind, to.len() as u64);
+        }
     }
 
     /// Acknowledges ops up to `op` to the leader, for [`Acks::ByCaller`].
@@ -219,6 +234,7 @@ impl Endpoint {
     fn queue_ack(&mut self, header: Header) {
         let staged = self.socket.stage(&[header.as_bytes()]);
         self.socket.queue(&staged, self.config.members[self.leader_id.index()]);
+        self.stats.sent.acks += 1;
     }
 
     /// Sends everything that is queued.
@@ -243,6 +259,7 @@ impl Endpoint {
         for header in self.follower.take_acks(self.config.me, self.config.incarnation) {
             let staged = self.socket.stage(&[header.as_bytes()]);
             self.socket.queue(&staged, to);
+            self.stats.sent.acks += 1;
         }
     }
 }

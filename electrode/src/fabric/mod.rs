@@ -227,6 +227,12 @@ impl Fabric {
         set_checksum_offload(&self.switch, &port_name(i), on)
     }
 
+    /// Has what leaves host `i` as one (UDP_SEGMENT) cut apart before it leaves, as in front of a network card: each
+    /// datagram then meets a hook of its own. Virtual cables carry it whole otherwise.
+    pub fn cut_apart(&self, i: usize) -> Result<(), FabricError> {
+        self.with_host(i, |netlink| netlink.set_joined_max(netlink.index_of(INTERFACE)?, 1))
+    }
+
     /// Runs `work` with a connection to host `i`.
     fn with_host(
         &self,

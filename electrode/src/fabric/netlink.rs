@@ -121,6 +121,17 @@ impl<'r> Netlink<'r> {
         changed.map_err(|e| FabricError::kernel(format!("set link {index} {word}"), io_error(e)))
     }
 
+    /// Has the stack cut apart, before the interface, what would leave it as so many datagrams in one at most.
+    pub fn set_joined_max(&self, index: u32, datagrams: u32) -> Result<(), FabricError> {
+        let change = LinkUnspec::new_with_index(index)
+            .append_extra_attribute(LinkAttribute::GsoMaxSegs(datagrams))
+            .build();
+        let changed = self.runtime.block_on(self.handle.link().change(change).execute());
+        changed.map_err(|e| {
+            FabricError::kernel(format!("have link {index} take {datagrams} datagrams as one"), io_error(e))
+        })
+    }
+
     /// Gives an interface an address that can be used at once.
     pub fn add_address(&self, index: u32, address: IpAddr, prefix_len: u8) -> Result<(), FabricError> {
         let mut request = self.handle.address().add(index, address, prefix_len);

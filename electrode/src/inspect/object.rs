@@ -54,6 +54,13 @@ impl Program {
     }
 }
 
+/// Which of these programs and maps the kernel has still got. It gives an id to nothing else for a long time.
+pub fn still_loaded(programs: &[u32], maps: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let programs = programs.iter().copied().filter(|id| Program::by_id(*id).is_ok());
+    let maps = maps.iter().copied().filter(|id| MapHandle::from_map_id(*id).is_ok());
+    (programs.collect(), maps.collect())
+}
+
 /// Ours by name, and by the map that it uses: a name alone could be anybody's.
 pub(super) fn is_electrode(program: &Program) -> bool {
     PROGRAMS.contains(&program.name.as_str()) && Maps::of(program).is_some()

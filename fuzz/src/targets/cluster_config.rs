@@ -49,7 +49,7 @@ fn seeds() -> Vec<Vec<u8>> {
         "",
         "log_slots = 1024\nquorum_window = 1024\n",
         "log_slots = 1024\nquorum_window = 2048\n",
-        "log_slots = 32768\npayload_bytes_max = 1101\n",
+        "log_slots = 65536\npayload_bytes_max = 1101\n",
         "log_slots = 16\npayload_bytes_max = 1392\n",
         "payload_bytes_max = 1393\n",
         "payload_bytes_max = 1099\n",

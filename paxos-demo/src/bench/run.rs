@@ -243,7 +243,7 @@ impl Cost {
 }
 
 /// A figure that carries the name of a backend must come from it.
-fn check_backend(asked: BackendChoice, statuses: &[NodeStatus]) -> Result<(), BenchError> {
+pub(crate) fn check_backend(asked: BackendChoice, statuses: &[NodeStatus]) -> Result<(), BenchError> {
     let other = |status: &&NodeStatus| asked != BackendChoice::Auto && status.node.backend != asked.as_str();
     match statuses.iter().find(other) {
         None => Ok(()),
@@ -257,7 +257,7 @@ fn check_backend(asked: BackendChoice, statuses: &[NodeStatus]) -> Result<(), Be
 }
 
 /// Waits until all replicas have applied the same ops, then compares their states.
-fn converge(cluster: &Cluster, stop: &Stop) -> Result<Result<(), String>, BenchError> {
+pub(crate) fn converge(cluster: &Cluster, stop: &Stop) -> Result<Result<(), String>, BenchError> {
     let start = Instant::now();
     loop {
         let statuses = cluster.statuses(STATUS_TIMEOUT)?;

@@ -30,6 +30,8 @@ fn the_lines_of_interfaces_md_are_understood() {
         "cluster --replicas 5 --backend udp --durability memory --ready-file f --restart-after-ms 100 \
          --authenticated",
         "demo --replicas 5 --seconds 1 --backend auto --json f",
+        "soak --replicas 5 --clients 64 --seconds 600 --backend ebpf --batch auto --authentication on --json f",
+        "groups --groups 1,2,4,8 --leaders together,spread --backends udp,ebpf --repeat 5 --json f",
         "key new k.toml",
         "key send k.toml 2",
         "failover --replicas 5 --kills 100 --backend udp --leader-timeout-ms 200 --json f",
@@ -64,6 +66,9 @@ fn wrong_use_is_refused_with_code_2() {
         "bench --offloads quorum,foo",
         "demo --seconds nan",
         "bench --repeat 0",
+        "soak --backend udp-multicast",
+        "groups --groups 0",
+        "groups --leaders nowhere",
         "bench --authentication maybe",
         "key send k.toml",
         "failover --replicas 2",

@@ -1,7 +1,5 @@
 //! Values on the command line, each with what is wrong with it.
 
-use crate::config::LOG_SLOTS_DEFAULT;
-
 /// Fewest slots of a log.
 const LOG_SLOTS_MIN: u32 = 16;
 
@@ -39,13 +37,21 @@ pub(super) fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// More than the default does not fit: a slot holds a whole datagram, and the log may take 32 MiB of locked memory. No
-/// smaller slot would do, for it must hold the longest result of an op.
+pub(super) fn group_count(text: &str) -> Result<u16, String> {
+    match number(text)? {
+        count @ 1..=32 => Ok(count),
+        count => Err(format!("{count} groups: use 1 to 32")),
+    }
+}
+
+/// The most of which each holds a whole datagram.
+const LOG_SLOTS_MAX: u32 = 65_536;
+
 pub(super) fn log_slots(text: &str) -> Result<u32, String> {
     match number(text)? {
-        slots @ LOG_SLOTS_MIN..=LOG_SLOTS_DEFAULT if u32::is_power_of_two(slots) => Ok(slots),
+        slots @ LOG_SLOTS_MIN..=LOG_SLOTS_MAX if u32::is_power_of_two(slots) => Ok(slots),
         slots => Err(format!(
-            "{slots} slots: use a power of two from {LOG_SLOTS_MIN} to {LOG_SLOTS_DEFAULT}, which take 24 MiB"
+            "{slots} slots: use a power of two from {LOG_SLOTS_MIN} to {LOG_SLOTS_MAX}, which take 94 MiB"
         )),
     }
 }
@@ -65,7 +71,7 @@ mod tests {
             let least = ClusterConfig { payload_bytes_max: PAYLOAD_BYTES_MIN, ..config.clone() };
             [config, least].map(|config| ClusterConfig::parse(&config.to_toml()).is_ok())
         };
-        for slots in [8, 16, 1024, 16_384, 32_768, 65_536] {
+        for slots in [8, 16, 1024, 16_384, 65_536, 131_072] {
             assert_eq!(accepts(slots), [log_slots(&slots.to_string()).is_ok(); 2], "{slots}");
         }
         assert!(log_slots("1000").unwrap_err().contains("power of two"));

@@ -2,17 +2,29 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 
 use electrode::fabric::{Fabric, FabricConfig};
 
 use super::{ClusterError, Spec};
 use crate::cli::BackendChoice;
 
+/// A place beside other groups, on virtual hosts that all of them share.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// One host a replica, and one more for the clients.
+    pub fabric: Arc<Fabric>,
+    /// Number of the group, from 0: it has an id and a port of its own.
+    pub number: u16,
+    /// Replica i lives in host i plus this, in turns.
+    pub turn: usize,
+}
+
 /// Where the replicas live.
 #[derive(Debug)]
 pub(super) enum Place {
     /// A virtual host each, and one more for the clients.
-    Fabric(Fabric),
+    Fabric(Arc<Fabric>),
     /// Ports of 127.0.0.1, and why.
     Loopback { reason: String },
 }
@@ -22,9 +34,12 @@ pub(super) fn place(spec: &Spec) -> Result<Place, ClusterError> {
     if spec.loopback {
         return Ok(Place::Loopback { reason: "it was asked for".to_owned() });
     }
+    if let Some(site) = &spec.site {
+        return Ok(Place::Fabric(Arc::clone(&site.fabric)));
+    }
     let config = FabricConfig { hosts: spec.replicas + 1, family: spec.family, ..FabricConfig::default() };
     match Fabric::new(config) {
-        Ok(fabric) => Ok(Place::Fabric(fabric)),
+        Ok(fabric) => Ok(Place::Fabric(Arc::new(fabric))),
         Err(source) => match spec.backend {
             BackendChoice::Ebpf | BackendChoice::UdpMulticast => {
                 Err(ClusterError::Fabric { backend: spec.backend, source })

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use electrode::fabric::Family;
 
+use super::Site;
 use crate::cli::{BackendChoice, FastPathArgs, GroupArgs, HookChoice, TcChoice};
 use crate::config::{Batching, Durability, LOG_SLOTS_DEFAULT, OffloadChoice, Timeouts};
 
@@ -39,6 +40,8 @@ pub struct Spec {
     pub user: Option<String>,
     /// Which addresses the replicas have.
     pub family: Family,
+    /// Where the replicas live beside other groups; on virtual hosts of their own if absent.
+    pub site: Option<Site>,
     /// Stay on the loopback address even where virtual hosts can be made.
     pub loopback: bool,
     /// The program to start as `PROGRAM replica ...`.
@@ -63,9 +66,20 @@ impl Spec {
             data_dir: None,
             user: None,
             family: Family::default(),
+            site: None,
             loopback: false,
             program: std::env::current_exe()?,
         })
+    }
+
+    /// The virtual host in which replica `id` lives.
+    pub(super) fn host_of(&self, id: usize) -> usize {
+        self.site.as_ref().map_or(id, |site| (id + site.turn) % self.replicas)
+    }
+
+    /// Number of the group among those that share its hosts, from 0.
+    pub(super) fn number(&self) -> u16 {
+        self.site.as_ref().map_or(0, |site| site.number)
     }
 
     /// A group of so many members that runs as asked for on the command line.

@@ -128,7 +128,7 @@ fn sizes_are_powers_of_two_within_memory() {
     refused(&with("log_slots = 1000"), 3, "power of two");
     refused(&with("log_slots = 8"), 3, "16 to");
     refused(&with("log_slots = 0"), 3, "power of two");
-    refused(&with("log_slots = 32768"), 3, "MiB");
+    refused(&with("log_slots = 131072"), 3, "MiB");
     refused(&with("quorum_window = 524288"), 3, "power of two, 16 to 262144");
     refused(&with("log_slots = 64\nquorum_window = 128"), 4, "exceeds log_slots");
     refused(&with("payload_bytes_max = 1393"), 3, "1100 to 1392");

@@ -1,0 +1,305 @@
+//! `paxos-demo soak`: a group under full load for a long time. Does anything grow, does every packet have its counter,
+//! and is anything left?
+//!
+//! [`sample`] looks at each process once a second and [`judge`] says whether what it holds grows; [`cut`] reads all
+//! counters at one moment, before and after the load, and [`ledger`] balances them; [`leftovers`] looks at the machine
+//! when all is over.
+
+pub mod cut;
+pub mod judge;
+pub mod ledger;
+pub mod leftovers;
+pub mod sample;
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use self::cut::Cut;
+use self::judge::{Series, judge};
+use self::ledger::{Equation, balance};
+use self::leftovers::Traces;
+use self::sample::Holding;
+use crate::bench::BenchError;
+use crate::bench::progress::Progress;
+use crate::bench::run::{check_backend, converge};
+use crate::bench::table::grouped;
+use crate::cli::{BackendChoice, EXIT_DONE, EXIT_FAILED, SoakArgs, Switch};
+use crate::cluster::ready::write_atomically;
+use crate::cluster::{Cluster, ClusterError, Spec};
+use crate::report::round;
+use crate::stop::Stop;
+use crate::workload::{self, Control, Load, Outcome, Phase};
+
+/// Between two samples; less in a run of a few seconds, or there would be too few to judge.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Samples of a short run.
+const SAMPLES_MIN: f64 = 12.0;
+/// How often the display moves.
+const GLANCE: Duration = Duration::from_millis(100);
+/// Size of the values.
+const PAYLOAD_BYTES: usize = 64;
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What one replica held, for the report.
+#[derive(Clone, Debug, Serialize)]
+pub struct Held {
+    /// Seconds since the load began.
+    pub seconds: f64,
+    #[serde(flatten)]
+    #[allow(missing_docs)]
+    pub holding: Holding,
+}
+
+/// `soak --json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct SoakReport {
+    /// 1.
+    pub schema: u32,
+    /// Kernel release.
+    pub kernel: String,
+    /// CPUs of the machine.
+    pub cpus: usize,
+    /// The backend in use.
+    pub backend: String,
+    /// Members of the group.
+    pub replicas: usize,
+    /// Clients.
+    pub clients: usize,
+    /// `1` or `auto`.
+    pub batch: String,
+    /// The members had keys.
+    pub authentication: bool,
+    /// Length of the load.
+    pub seconds: f64,
+    /// Requests answered, all checked.
+    pub requests: u64,
+    /// Wrong and missing answers.
+    pub errors: u64,
+    /// What each replica held, in the order of the samples; the last was taken when all was quiet again.
+    pub held: Vec<Vec<Held>>,
+    /// The books of the group.
+    pub equations: Vec<Equation>,
+    /// What is wrong, in words; nothing if all is well.
+    pub findings: Vec<String>,
+}
+
+/// Runs it and returns the exit code.
+pub fn run(args: &SoakArgs, stop: &Stop) -> Result<u8, BenchError> {
+    let mut progress = Progress::new(1);
+    let spec = spec(args).map_err(|source| BenchError::System { action: "find this program", source })?;
+    progress.begin(&format!("soak: {} s over {}", args.seconds, spec.backend));
+    let report = soak(args, spec, stop, &mut progress)?;
+    progress.end(&format!("{} requests, {} findings", report.requests, report.findings.len()));
+    progress.finish();
+    for (id, held) in report.held.iter().enumerate() {
+        println!("{}", in_words(id, held));
+    }
+    for equation in &report.equations {
+        println!("{} {equation}", if equation.holds { "ok   " } else { "WRONG" });
+    }
+    if let Some(path) = &args.json {
+        let text = serde_json::to_string_pretty(&report).expect("numbers and strings serialise");
+        write_atomically(path, &text).map_err(|source| BenchError::Write { path: path.clone(), source })?;
+    }
+    if report.findings.is_empty() {
+        println!(
+            "{} requests in {} s: every answer was right, nothing grew, every packet was counted, nothing is left.",
+            grouped(report.requests as f64),
+            report.seconds
+        );
+        return Ok(EXIT_DONE);
+    }
+    report.findings.iter().for_each(|finding| eprintln!("error: {finding}"));
+    Ok(EXIT_FAILED)
+}
+
+/// What a replica held after the warm-up and in the end.
+fn in_words(id: usize, held: &[Held]) -> String {
+    let end = held.last().map_or(0.0, |last| last.seconds);
+    let after = held.iter().find(|of| of.seconds > end / 4.0);
+    let of = |held: Option<&Held>| {
+        held.map_or_else(String::new, |Held { holding: h, .. }| {
+            let (maps, programs, links) = (h.maps.len(), h.programs.len(), h.links.len());
+            format!(
+                "{} KiB, {} descriptors, {} threads, BPF: {maps} maps, {programs} programs, {links} links",
+                h.resident_kib, h.descriptors, h.threads
+            )
+        })
+    };
+    format!("replica {id}: after the warm-up {}; in the end {}", of(after), of(held.last()))
+}
+
+/// The group that `args` ask for.
+pub fn spec(args: &SoakArgs) -> io::Result<Spec> {
+    let mut spec = Spec::new(args.replicas)?;
+    spec.backend = args.backend.into();
+    spec.hook = args.hook;
+    spec.batching = args.batch.0;
+    spec.authenticated = args.authentication == Switch::On;
+    Ok(spec)
+}
+
+/// Loads the group of `spec` and judges it.
+pub fn soak(
+    args: &SoakArgs,
+    spec: Spec,
+    stop: &Stop,
+    progress: &mut Progress,
+) -> Result<SoakReport, BenchError> {
+    let asked = spec.backend;
+    let mut cluster = start(spec, stop)?;
+    let before = Cut::take(&cluster, stop)?;
+    let length = Duration::from_secs_f64(args.seconds);
+    let (outcome, series) = load(&mut cluster, args.clients, length, stop, progress)?;
+    let mut findings = outcome.error_samples;
+    if let Err(text) = converge(&cluster, stop)? {
+        findings.push(text);
+    }
+    let backend = backend(&cluster, asked)?;
+    let equations = balance(&before, &Cut::take(&cluster, stop)?);
+    let wrong = equations.iter().filter(|equation| !equation.holds);
+    findings.extend(wrong.map(|equation| format!("the books do not balance: {equation}")));
+
+    let ends = holdings(&cluster)?;
+    for (id, (series, end)) in series.iter().zip(&ends).enumerate() {
+        findings.extend(judge(id, series, end));
+    }
+    let traces = Traces::of(&cluster, ends.iter().chain(series.iter().flatten().map(|(_, held)| held)))?;
+    drop(cluster);
+    findings.extend(traces.left());
+
+    let seconds = round(outcome.seconds, 3);
+    let held = |(series, end): (Series, Holding)| {
+        let end = (outcome.seconds, end);
+        let all = series.into_iter().chain([end]);
+        all.map(|(seconds, holding)| Held { seconds: round(seconds, 2), holding }).collect()
+    };
+    Ok(SoakReport {
+        schema: 1,
+        kernel: crate::measure::kernel_release(),
+        cpus: crate::measure::cpus(),
+        backend,
+        replicas: args.replicas,
+        clients: args.clients,
+        batch: args.batch.to_string(),
+        authentication: args.authentication == Switch::On,
+        seconds,
+        requests: outcome.checked,
+        errors: outcome.errors,
+        held: series.into_iter().zip(ends).map(held).collect(),
+        equations,
+        findings,
+    })
+}
+
+/// A group in which each datagram is a packet: what travels joined is judged as one, and could not be counted.
+pub fn start(spec: Spec, stop: &Stop) -> Result<Cluster, BenchError> {
+    let cluster = Cluster::start(spec, stop)?;
+    if let Some(fabric) = cluster.fabric() {
+        (0..fabric.hosts().len()).try_for_each(|host| fabric.cut_apart(host)).map_err(ClusterError::from)?;
+    }
+    Ok(cluster)
+}
+
+/// The backend that runs, which must be the one that was asked for.
+fn backend(cluster: &Cluster, asked: BackendChoice) -> Result<String, BenchError> {
+    let statuses: Vec<_> = cluster.statuses(STATUS_TIMEOUT)?.into_iter().flatten().collect();
+    check_backend(asked, &statuses)?;
+    Ok(statuses.first().map_or_else(String::new, |status| status.node.backend.clone()))
+}
+
+/// Loads the group for `length`, with samples, and lets the load come to its end.
+pub fn load(
+    cluster: &mut Cluster,
+    clients: usize,
+    length: Duration,
+    stop: &Stop,
+    progress: &mut Progress,
+) -> Result<(Outcome, Vec<Series>), BenchError> {
+    let (group, socket) = (cluster.group(), cluster.client_socket()?);
+    let load = Load { clients, payload_bytes: PAYLOAD_BYTES, rate: None };
+    let control = Control::default();
+    control.enter(Phase::Measure);
+    std::thread::scope(|scope| {
+        let generator = scope.spawn(|| workload::run(socket, &group, load, &control));
+        let series = watch(cluster, &control, length, stop, progress);
+        control.enter(if series.is_ok() { Phase::Drain } else { Phase::Abort });
+        let outcome = generator.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let series = series?;
+        Ok((outcome?, series))
+    })
+}
+
+/// Samples all processes until `length` is over.
+fn watch(
+    cluster: &mut Cluster,
+    control: &Control,
+    length: Duration,
+    stop: &Stop,
+    progress: &mut Progress,
+) -> Result<Vec<Series>, BenchError> {
+    let interval = INTERVAL.min(length.div_f64(SAMPLES_MIN));
+    let mut series = vec![Series::new(); cluster.config().replicas.len()];
+    let start = Instant::now();
+    let mut next = interval;
+    loop {
+        let passed = start.elapsed();
+        if passed >= length {
+            return Ok(series);
+        }
+        cluster.check_alive()?;
+        if passed >= next {
+            for (of, held) in series.iter_mut().zip(holdings(cluster)?) {
+                of.push((passed.as_secs_f64(), held));
+            }
+            next = passed + interval;
+        }
+        let seconds = passed.as_secs_f64();
+        progress.moved(seconds / length.as_secs_f64(), control.answered() as f64 / seconds.max(0.001));
+        if stop.sleep(GLANCE.min(length - passed)) {
+            return Err(ClusterError::Interrupted.into());
+        }
+    }
+}
+
+/// What each replica holds now.
+fn holdings(cluster: &Cluster) -> Result<Vec<Holding>, BenchError> {
+    let members = 0..cluster.config().replicas.len();
+    let read = |id| cluster.pid(id).map_or_else(|| Err(io::ErrorKind::NotFound.into()), Holding::read);
+    members
+        .map(read)
+        .collect::<io::Result<_>>()
+        .map_err(|source| BenchError::System { action: "look at what a replica holds", source })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use crate::digest::Digest;
+    use crate::node::{Node, NodeStatus};
+    use crate::status::{Counters, RoleName, Status};
+    use electrode::types::{OpNumber, ReplicaId, View};
+
+    /// Some replica's.
+    pub fn status() -> NodeStatus {
+        let op = OpNumber(1);
+        let replica = Status {
+            id: ReplicaId(0),
+            view: View(0),
+            last_normal_view: View(0),
+            role: RoleName::Leader,
+            leader: ReplicaId(0),
+            last_op: op,
+            commit: op,
+            applied: op,
+            digest: Digest { history: 1, contents: 1 },
+            log_first_op: op,
+            log_bytes: 0,
+            keys: 0,
+            client_sessions: 0,
+            counters: Counters::default(),
+        };
+        NodeStatus { replica, node: Node::default() }
+    }
+}

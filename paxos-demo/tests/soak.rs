@@ -1,0 +1,113 @@
+//! A short soak: the books of a real group balance, and a packet that is lost without a counter makes a difference.
+#![cfg(feature = "ebpf")]
+
+mod common;
+
+use std::process::Command;
+use std::time::Duration;
+
+use common::{privileged, program};
+use electrode::fabric::LinkFaults;
+use paxos_demo::bench::progress::Progress;
+use paxos_demo::cli::BackendChoice;
+use paxos_demo::cluster::Spec;
+use paxos_demo::soak;
+use paxos_demo::soak::cut::Cut;
+use paxos_demo::soak::ledger::{Equation, balance};
+use paxos_demo::soak::leftovers::Traces;
+use paxos_demo::soak::sample::Holding;
+use paxos_demo::stop::Stop;
+
+/// Runs the command, which must find nothing; its report.
+fn soaked(options: &[&str]) -> serde_json::Value {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("soak.json");
+    let output = Command::new(program())
+        .args(["soak", "--replicas", "3", "--clients", "16", "--seconds", "2", "--json"])
+        .arg(&json)
+        .args(options)
+        .output()
+        .unwrap();
+    let text =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success(), "{text}");
+    serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap()
+}
+
+#[test]
+fn a_short_soak_finds_nothing() {
+    if !privileged("a_short_soak_finds_nothing") {
+        return;
+    }
+    for (options, equations) in [
+        (&["--backend", "ebpf"][..], 3 * 5 + 3),
+        (&["--backend", "ebpf", "--batch", "1", "--authentication", "on"], 3 * 5 + 3),
+        (&["--backend", "udp"], 3 * 2 + 3),
+    ] {
+        let report = soaked(options);
+        assert_eq!(report["backend"], options[1]);
+        assert_eq!(report["findings"], serde_json::json!([]));
+        assert!(report["requests"].as_u64().unwrap() > 0);
+        assert_eq!(report["equations"].as_array().unwrap().len(), equations);
+        let held = report["held"].as_array().unwrap();
+        assert!(held.len() == 3 && held.iter().all(|of| of.as_array().unwrap().len() > 1), "{held:?}");
+    }
+}
+
+/// The books of a group whose cable from one host to another lost one packet in a hundred, and no counter says so.
+fn with_a_bad_cable(backend: BackendChoice, from: usize, to: usize) -> Vec<Equation> {
+    let stop = Stop::default();
+    let spec = Spec { backend, program: program(), ..Spec::new(3).unwrap() };
+    let mut cluster = soak::start(spec, &stop).unwrap();
+    let faults = cluster.fabric().unwrap().faults().unwrap();
+    let before = Cut::take(&cluster, &stop).unwrap();
+    faults.set(from, to, &LinkFaults { loss: 0.01, ..LinkFaults::default() }).unwrap();
+    let mut progress = Progress::new(1);
+    soak::load(&mut cluster, 16, Duration::from_secs(1), &stop, &mut progress).unwrap();
+    faults.heal().unwrap();
+    let after = Cut::take(&cluster, &stop).unwrap();
+    assert!(faults.counts().unwrap().lost > 0, "or there is nothing to find");
+    balance(&before, &after)
+}
+
+fn wrong(equations: &[Equation]) -> Vec<&str> {
+    equations.iter().filter(|equation| !equation.holds).map(|equation| equation.name.as_str()).collect()
+}
+
+#[test]
+fn a_packet_that_nobody_counted_is_found() {
+    if !privileged("a_packet_that_nobody_counted_is_found") {
+        return;
+    }
+    let prepares = "every Prepare and Commit was judged once by a follower";
+    let acks = "every ack was judged once by the leader";
+    for backend in [BackendChoice::Ebpf, BackendChoice::Udp] {
+        // What else is lost on the cable may be a message between members, and then that is named as well.
+        let equations = with_a_bad_cable(backend, 0, 1);
+        let found = wrong(&equations);
+        assert!(found.contains(&prepares) && !found.contains(&acks), "{backend}: {found:?}");
+        let equations = with_a_bad_cable(backend, 2, 0);
+        let found = wrong(&equations);
+        assert!(found.contains(&acks) && !found.contains(&prepares), "{backend}: {found:?}");
+    }
+}
+
+#[test]
+fn what_a_group_leaves_would_be_named() {
+    if !privileged("what_a_group_leaves_would_be_named") {
+        return;
+    }
+    let spec = Spec { backend: BackendChoice::Ebpf, program: program(), ..Spec::new(3).unwrap() };
+    let cluster = soak::start(spec, &Stop::default()).unwrap();
+    let held: Vec<_> = (0..3).map(|id| Holding::read(cluster.pid(id).unwrap()).unwrap()).collect();
+    for held in &held {
+        assert!(!held.maps.is_empty() && !held.programs.is_empty() && held.descriptors > 3, "{held:?}");
+    }
+    let traces = Traces::of(&cluster, held.iter()).unwrap();
+    let left = traces.left_now();
+    for what in ["process", "directory", "namespace", "BPF program", "BPF map"] {
+        assert!(left.iter().any(|text| text.contains(what)), "{what}: {left:?}");
+    }
+    drop(cluster);
+    assert_eq!(traces.left(), [""; 0]);
+}
