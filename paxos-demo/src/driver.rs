@@ -358,8 +358,10 @@ impl Driver {
             until_deadline
         };
         self.quiet = if events > 0 { 0 } else { self.quiet.saturating_add(1) };
-        // Leaders and idle followers are woken; a busy follower comes by itself.
-        let busy_follower = !self.replica.is_leading() && self.quiet < QUIET_TICKS;
+        // Leaders and idle followers are woken; a busy follower comes by itself, unless it is for the ack, which waits for
+        // this process with durability `disk`.
+        let acked_by_kernel = !self.replica.config().durable;
+        let busy_follower = !self.replica.is_leading() && acked_by_kernel && self.quiet < QUIET_TICKS;
         let (timeout, patience) = if busy_follower {
             (until_deadline.min(FOLLOWER_TICK), Patience::Batch(self.log_slots / LOG_PART))
         } else {

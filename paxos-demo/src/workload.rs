@@ -10,6 +10,7 @@ pub mod batch_socket;
 mod control;
 mod look;
 pub mod model;
+mod unanswered;
 
 use std::collections::HashMap;
 use std::io;
@@ -23,6 +24,7 @@ use self::batch_socket::BatchSocket;
 pub use self::control::{Control, Phase};
 pub use self::look::Look;
 use self::model::Model;
+pub use self::unanswered::Unanswered;
 use crate::message::ClientReply;
 use crate::session::{CommandTooLong, Group, Session, Step, random_id};
 
@@ -253,21 +255,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Nobody is left out because it has no answer yet: that would hide the slowest. In an open loop every request that
-    /// has arrived counts. In a closed loop the sessions have mostly just asked, which says nothing of how long it will
-    /// take; only what has already taken longer than all answers does.
     fn end_window(&mut self, now: Instant) {
         let start = self.window_start.unwrap_or(now);
-        let waited = |arrived: Instant| now.saturating_duration_since(arrived).as_nanos() as u64;
-        let Outcome { seconds, latency, .. } = &mut self.outcome;
-        *seconds = now.saturating_duration_since(start).as_secs_f64();
-        let least = if self.arrivals.is_some() { 0 } else { latency.max() + 1 };
+        self.outcome.seconds = now.saturating_duration_since(start).as_secs_f64();
         let busy = self.clients.iter().filter(|client| client.session.is_busy()).map(|client| client.arrived);
-        for arrived in busy.chain(self.arrivals.iter().flat_map(Arrivals::waiting)) {
-            if waited(arrived) >= least {
-                latency.saturating_record(waited(arrived));
-            }
-        }
+        let waiting = busy.chain(self.arrivals.iter().flat_map(Arrivals::waiting));
+        let which = if self.arrivals.is_some() { Unanswered::All } else { Unanswered::SlowerThanAnswers };
+        which.record(waiting, now, &mut self.outcome.latency);
     }
 
     /// Lets a session begin what comes next, if anything does.

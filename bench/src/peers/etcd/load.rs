@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use paxos_demo::session::random_id;
 use paxos_demo::workload::model::Model;
-use paxos_demo::workload::{Control, Look, Phase};
+use paxos_demo::workload::{Control, Look, Phase, Unanswered};
 use tokio::task::LocalSet;
 
 use super::Shape;
@@ -44,6 +44,8 @@ struct Run {
     control: Arc<Control>,
     phase: Cell<Phase>,
     window_start: Cell<Option<Instant>>,
+    /// When each session asked what it has no answer to.
+    asked: RefCell<Vec<Option<Instant>>>,
     outcome: RefCell<Outcome>,
 }
 
@@ -57,6 +59,7 @@ pub fn run(leader: &str, shape: &Shape, control: Arc<Control>) -> Result<Outcome
         control,
         phase: Cell::new(Phase::WarmUp),
         window_start: Cell::new(None),
+        asked: RefCell::new(vec![None; shape.clients]),
         outcome: RefCell::new(outcome),
     });
     let scope = LocalSet::new();
@@ -64,9 +67,9 @@ pub fn run(leader: &str, shape: &Shape, control: Arc<Control>) -> Result<Outcome
         let connections = Connections::open(leader, shape.clients).await?;
         // A task each: who has an answer goes on, and nobody else is looked at.
         let sessions: Vec<_> = (0..shape.clients)
-            .map(|_| {
+            .map(|number| {
                 let (run, client, shape) = (Rc::clone(&run), connections.client(), *shape);
-                tokio::task::spawn_local(async move { run.session(client, shape).await })
+                tokio::task::spawn_local(async move { run.session(number, client, shape).await })
             })
             .collect();
         for session in sessions {
@@ -83,7 +86,7 @@ pub fn run(leader: &str, shape: &Shape, control: Arc<Control>) -> Result<Outcome
 
 impl Run {
     /// One session, to its end.
-    async fn session(&self, mut client: Client, shape: Shape) {
+    async fn session(&self, number: usize, mut client: Client, shape: Shape) {
         let mut model = Model::new(random_id(), shape.payload_bytes);
         let (mut command, mut result) = (Vec::new(), Vec::new());
         loop {
@@ -100,15 +103,18 @@ impl Run {
                 return;
             }
             let started = Instant::now();
+            self.asked.borrow_mut()[number] = Some(started);
             let execute = client.execute(&command, &mut result);
             let executed = if shape.clients == 1 { looked_for(execute).await } else { execute.await };
             let now = Instant::now();
-            self.follow_phase(now);
+            self.asked.borrow_mut()[number] = None;
             let verdict = match executed {
                 Ok(()) => model.check(&result),
                 Err(error) => Err(error.to_string()),
             };
+            // What has come belongs to the phase in which it came.
             self.record(now.saturating_duration_since(started), verdict.as_ref().err());
+            self.follow_phase(now);
             if verdict.is_err() {
                 if self.phase.get() >= Phase::Drain {
                     return;
@@ -149,7 +155,10 @@ impl Run {
             self.window_start.set(Some(now));
         } else if before == Phase::Measure {
             let start = self.window_start.get().unwrap_or(now);
-            self.outcome.borrow_mut().seconds = now.saturating_duration_since(start).as_secs_f64();
+            let outcome = &mut *self.outcome.borrow_mut();
+            outcome.seconds = now.saturating_duration_since(start).as_secs_f64();
+            let asked = self.asked.borrow();
+            Unanswered::SlowerThanAnswers.record(asked.iter().flatten().copied(), now, &mut outcome.latency);
         }
         self.phase.set(phase);
     }
