@@ -4,6 +4,7 @@
 //! kernel acknowledges for it, it looks at the log a few hundred times a second whatever the load.
 
 mod inbox;
+mod tick;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use electrode::{Endpoint, Patience, Round, Traffic};
 
 pub use self::inbox::Observer;
 use self::inbox::{Asked, Inbox};
+use self::tick::FollowerLoad;
 use crate::codec;
 use crate::encoder::{Encoder, ThreadEncoder};
 use crate::key_file::reload::KeySource;
@@ -28,8 +30,6 @@ use crate::storage::{Storage, StorageError};
 const POLL_BUDGET: usize = 256;
 /// A follower under load looks at its log so often.
 const FOLLOWER_TICK: Duration = Duration::from_millis(4);
-/// Looks without news after which a follower counts as idle and wants to be woken instead.
-const QUIET_TICKS: u32 = 8;
 /// Longest sleep: signals are noticed within it.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
 /// A follower is woken before its tick when this part of the kernel log is full.
@@ -358,11 +358,12 @@ impl Driver {
             until_deadline
         };
         self.quiet = if events > 0 { 0 } else { self.quiet.saturating_add(1) };
-        // Leaders and idle followers are woken; a busy follower comes by itself, unless it is for the ack, which waits for
-        // this process with durability `disk`.
-        let acked_by_kernel = !self.replica.config().durable;
-        let busy_follower = !self.replica.is_leading() && acked_by_kernel && self.quiet < QUIET_TICKS;
-        let (timeout, patience) = if busy_follower {
+        let load = FollowerLoad {
+            quiet_looks: self.quiet,
+            durable: self.replica.config().durable,
+            storing: self.replica.is_storing(),
+        };
+        let (timeout, patience) = if !self.replica.is_leading() && load.comes_by_itself() {
             (until_deadline.min(FOLLOWER_TICK), Patience::Batch(self.log_slots / LOG_PART))
         } else {
             (until_deadline, Patience::Eager)

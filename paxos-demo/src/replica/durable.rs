@@ -44,6 +44,11 @@ impl Replica {
         }
     }
 
+    /// Whether storage has been given what is not on disk yet: there will be news of it.
+    pub fn is_storing(&self) -> bool {
+        self.config.durable && self.durable < self.log.last_op()
+    }
+
     /// Hands a batch to storage.
     pub(super) fn store(&mut self, entry: &LogEntry) {
         if !self.config.durable {
