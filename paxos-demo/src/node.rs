@@ -47,7 +47,7 @@ impl NodeStatus {
     /// with them (`elecctl status` shows them too); `None` if that is too long as well.
     pub fn into_reply(mut self, nonce: u64, bytes_max: usize) -> Option<Vec<u8>> {
         let encode = |status: &Self| {
-            let json = serde_json::to_vec(status).expect("numbers and strings");
+            let json = sparse(status);
             let mut datagram = Vec::with_capacity(bytes_max);
             message::encode_status_reply(nonce, &json, &mut datagram);
             (datagram.len() <= bytes_max).then_some(datagram)
@@ -58,6 +58,16 @@ impl NodeStatus {
             encode(&self)
         })
     }
+}
+
+/// The JSON without the replica's counters that are zero: whoever reads it takes them for that, and one datagram has to hold
+/// the others when they are large.
+fn sparse(status: &NodeStatus) -> Vec<u8> {
+    let mut json = serde_json::to_value(status).expect("numbers and strings");
+    if let Some(counters) = json.get_mut("counters").and_then(serde_json::Value::as_object_mut) {
+        counters.retain(|_, count| count.as_u64() != Some(0));
+    }
+    serde_json::to_vec(&json).expect("it was JSON a moment ago")
 }
 
 #[cfg(test)]
@@ -89,8 +99,62 @@ mod tests {
             assert_eq!(&told, if bytes_max == whole.len() { &status } else { &short });
         }
         assert!(
-            short.into_reply(9, 400).is_none(),
+            short.into_reply(9, 100).is_none(),
             "too long for a request that is hardly more than its head"
         );
+    }
+
+    /// After years of load, with everything that a leader counts day by day.
+    #[test]
+    fn a_reply_has_room_for_large_counters() {
+        let mut replica = Replica::new(0, ReplicaConfig::new(ReplicaId(0), 7, 1, 7)).unwrap().status();
+        let large = 10_u64.pow(12) - 1;
+        for number in [&mut replica.counters.requests, &mut replica.counters.requests_accepted] {
+            *number = large;
+        }
+        for number in
+            [&mut replica.counters.reads, &mut replica.counters.barriers, &mut replica.counters.prepares]
+        {
+            *number = large;
+        }
+        (replica.counters.ops_applied, replica.counters.repairs, replica.counters.resends) =
+            (large, large, large);
+        let counted = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), large)).collect();
+        let node = Node {
+            pid: u32::MAX,
+            incarnation: u32::MAX,
+            backend: "ebpf".into(),
+            hook: "xdp-generic".into(),
+            syscalls: large,
+            verdicts: counted(&[
+                "carrier",
+                "clone_sent",
+                "drop_quorum_quiet",
+                "drop_vote",
+                "drop_vote_repeated",
+                "pass_foreign",
+                "pass_framing",
+                "pass_message",
+                "pass_quorum",
+                "rang",
+            ]),
+            endpoint: counted(&[
+                "carried",
+                "carriers",
+                "heard_message",
+                "heard_outside",
+                "received",
+                "sent",
+                "sent_commit",
+                "sent_message",
+                "sent_outside",
+                "sent_prepare",
+            ]),
+            ..Node::default()
+        };
+        let status = NodeStatus { replica, node };
+        let reply = status.clone().into_reply(9, 1372).expect("it fits");
+        let Ok(Packet::StatusReply { json, .. }) = Packet::parse(&reply) else { panic!("{reply:?}") };
+        assert_eq!(serde_json::from_slice::<NodeStatus>(json).unwrap(), status, "with all counters");
     }
 }

@@ -58,6 +58,7 @@ pub struct Status {
 
 /// Events since the replica was made.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counters {
     /// Requests that arrived.
     pub requests: u64,
