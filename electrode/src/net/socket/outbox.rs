@@ -45,7 +45,7 @@ impl Outbox {
             arena: Vec::with_capacity(BATCH * 256),
             ends: Vec::with_capacity(BATCH),
             queue: Vec::with_capacity(BATCH * 4),
-            joining: Joining::new(),
+            joining: Joining::default(),
             apart: 0,
         }
     }
@@ -101,7 +101,7 @@ impl Outbox {
     pub fn joined(&self, at: usize) -> usize {
         let first = &self.queue[at];
         let segment = first.bytes.len();
-        if at < self.apart || !self.joining.is_on() || !first.joins || segment == 0 {
+        if at < self.apart || !first.joins || segment == 0 || !self.joining.is_on_for(&first.to) {
             return 1;
         }
         let mut n = 1;
@@ -133,7 +133,7 @@ impl Outbox {
             return false;
         }
         self.apart = at + n;
-        self.joining.refused(at);
+        self.joining.suspect(at, self.queue[at].to);
         true
     }
 
@@ -170,7 +170,7 @@ impl Outbox {
         }
         let datagrams = &datagrams[..sent as usize];
         let left = datagrams.iter().sum();
-        self.joining.left(from, from + left, datagrams.iter().any(|n| *n > 1));
+        self.joining.left(from, from + left);
         Ok(left)
     }
 
