@@ -200,8 +200,20 @@ pub fn write_json(report: &Report, path: &Path) -> Result<(), BenchError> {
         .map_err(|source| BenchError::Write { path: path.to_owned(), source })
 }
 
-/// The commit of the source tree that was built, if it is still there.
+/// Names the commit that is measured; `scripts/bench` sets it before it builds.
+const COMMIT_VARIABLE: &str = "ELECTRODE_COMMIT";
+
+/// The commit that is measured: what [`COMMIT_VARIABLE`] says, for the source tree may change while a series of
+/// comparisons runs; without it that of the tree that was built, if it is still there.
 pub fn commit() -> String {
+    said_or(std::env::var(COMMIT_VARIABLE).ok(), commit_of_tree)
+}
+
+fn said_or(said: Option<String>, tree: impl FnOnce() -> String) -> String {
+    said.filter(|commit| !commit.is_empty()).unwrap_or_else(tree)
+}
+
+fn commit_of_tree() -> String {
     let git = |arguments: &[&str]| {
         let output = std::process::Command::new("git")
             .args(["-C", env!("CARGO_MANIFEST_DIR")])
@@ -231,6 +243,12 @@ pub(crate) mod tests {
             Command::Bench(args) => args,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_commit_that_is_said_counts_more_than_that_of_the_tree() {
+        let of = |said: Option<&str>| said_or(said.map(str::to_owned), || "tree".to_owned());
+        assert_eq!([of(Some("abc")), of(Some("")), of(None)], ["abc", "tree", "tree"]);
     }
 
     #[test]

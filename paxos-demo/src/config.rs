@@ -27,6 +27,11 @@ pub const PAYLOAD_BYTES_MIN: u32 = (TRAVEL_BYTES + KEPT_RESULT_BYTES_MAX) as u32
 pub const QUORUM_WINDOW_DEFAULT: u32 = 4096;
 /// Memory that one replica's log may take: it is locked kernel memory. 65,536 of the largest slots fit.
 pub const LOG_BYTES_MAX: u64 = 128 << 20;
+/// Bytes of a log slot with so much payload room (wire-format.md, `elec_slots`).
+pub(crate) const fn slot_bytes(payload_bytes_max: u32) -> u64 {
+    abi::SLOT_HEADER_BYTES as u64 + (payload_bytes_max as u64).next_multiple_of(8) + 8
+}
+
 /// An IPv6 header is 20 bytes longer than an IPv4 header, and the MTU is the same.
 pub const PAYLOAD_BYTES_MAX_IPV6: u32 = PAYLOAD_BYTES_MAX_DEFAULT - 20;
 

@@ -85,10 +85,17 @@ pub fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Release of the running kernel.
+/// Release of the running kernel, for reports: only its number.
 pub fn kernel_release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease")
-        .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+        .map_or_else(|_| "unknown".to_owned(), |text| version(text.trim()).to_owned())
+}
+
+/// The number in a kernel's release; what follows names who built it.
+fn version(release: &str) -> &str {
+    let end = release.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(release.len());
+    let number = release[..end].trim_end_matches('.');
+    if number.is_empty() { release } else { number }
 }
 
 #[cfg(test)]
@@ -101,6 +108,18 @@ mod tests {
         assert_eq!(MachineCpu::parse(stat), Some(MachineCpu { busy_ticks: 100 + 20 + 30 + 6 + 7 }));
         assert_eq!(MachineCpu::parse("intr 1 2 3\n"), None);
         assert_eq!(MachineCpu::parse("cpu  1 2\n"), None);
+    }
+
+    #[test]
+    fn a_kernel_is_its_number() {
+        for (release, number) in
+            [("6.18.44", "6.18.44"), ("6.18.44-1-amd64", "6.18.44"), ("6.18.0+deb13", "6.18.0")]
+        {
+            assert_eq!(version(release), number);
+        }
+        assert_eq!(version("unknown"), "unknown");
+        let release = kernel_release();
+        assert_eq!(release, version(&release), "reports carry no more");
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct Report {
 /// Where a report was measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
-    /// Kernel release.
+    /// Kernel release, only its number.
     pub kernel: String,
     /// CPUs of the machine.
     pub cpus: usize,

@@ -321,6 +321,8 @@ fn bench_shows_what_a_disk_costs_and_where_the_leader_is() {
     let kept = |run: &Run| (run.setting.durability, run.setting.log_slots);
     let kept: Vec<_> = report.runs.iter().map(kept).collect();
     assert_eq!(kept, [(Durability::Memory, 1024), (Durability::Disk, 1024)]);
+    let kernel = &report.host.kernel;
+    assert!(kernel.chars().all(|c| c.is_ascii_digit() || c == '.'), "{kernel}");
     for run in &report.runs {
         assert!(run.leader_user_us_per_request <= run.leader_cpu_us_per_request, "{run:?}");
         assert!(run.leader_cpu_us_per_request > 0.0, "{run:?}");

@@ -16,6 +16,8 @@ use crate::report::{Host, Report, Run, Series, Setting, median, series};
 /// A thing that is varied: its number in a setting, and how to make settings equal that differ by it alone.
 struct Axis {
     label: &'static str,
+    /// What else whoever looks at the picture must know.
+    note: &'static str,
     value: fn(&Setting) -> Option<f64>,
     forget: fn(&mut Setting),
 }
@@ -23,23 +25,27 @@ struct Axis {
 /// Of a closed loop: in an open one they are only room.
 const CLIENTS: Axis = Axis {
     label: "clients",
+    note: "",
     value: |s| s.rate_rps.is_none().then_some(s.clients as f64),
     forget: |s| s.clients = 0,
 };
 const REPLICAS: Axis =
-    Axis { label: "replicas", value: |s| Some(s.replicas as f64), forget: |s| s.replicas = 0 };
+    Axis { label: "replicas", note: "", value: |s| Some(s.replicas as f64), forget: |s| s.replicas = 0 };
 const PAYLOAD: Axis = Axis {
     label: "bytes of a value",
+    note: "",
     value: |s| Some(s.payload_bytes as f64),
     forget: |s| s.payload_bytes = 0,
 };
 const RATE: Axis = Axis {
     label: "requests that arrive in a second",
+    note: "curves end where less than 98 % was answered",
     value: |s| s.rate_rps.map(f64::from),
     forget: |s| s.rate_rps = s.rate_rps.map(|_| 0),
 };
 const LOG_SLOTS: Axis = Axis {
     label: "slots of a replica's log",
+    note: "quorum window: 4096, or as many as slots",
     value: |s| Some(f64::from(s.log_slots)),
     forget: |s| s.log_slots = 0,
 };
@@ -61,10 +67,11 @@ pub fn draw(reports: &[Report], directory: &Path) -> Result<Vec<PathBuf>, BenchE
         let path = path.to_owned();
         move |source| BenchError::Write { path, source }
     };
-    for (report, other) in reports.iter().zip(reports.iter().skip(1)) {
-        if let Some(reason) = difference(report, other) {
-            return Err(BenchError::Apart { reason });
-        }
+    // Each with every other: a report without a hook agrees with any, and small differences in length add up.
+    let mut pairs =
+        reports.iter().enumerate().flat_map(|(i, one)| reports[..i].iter().map(move |before| (before, one)));
+    if let Some(reason) = pairs.find_map(|(before, one)| difference(before, one)) {
+        return Err(BenchError::Apart { reason });
     }
     std::fs::create_dir_all(directory).map_err(failed(directory))?;
     let hosts = || reports.iter().map(|report| &report.host);
@@ -106,15 +113,7 @@ fn difference(one: &Report, other: &Report) -> Option<String> {
 
 fn place(host: &Host) -> String {
     let Host { kernel, cpus, hook, fabric, commit } = host;
-    let kernel = version(kernel);
     format!("Linux {kernel}, {cpus} CPUs, {fabric}, {hook}; {commit}; medians and quartiles of repeated runs")
-}
-
-/// The number in a kernel's release; what follows names who built it.
-fn version(release: &str) -> &str {
-    let end = release.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(release.len());
-    let number = release[..end].trim_end_matches('.');
-    if number.is_empty() { release } else { number }
 }
 
 /// Every picture that there is enough for, with the name of its file.
@@ -142,15 +141,15 @@ fn pictures(reports: &[Report]) -> Vec<(String, Picture)> {
             found.push((name.to_owned(), picture));
         }
     }
-    found.extend(of_largest(reports, offloads).map(|picture| ("offloads".to_owned(), picture)));
-    found.extend(of_largest(reports, promises::draw).map(|picture| ("promises".to_owned(), picture)));
+    found.extend(with_most_bars(reports, offloads).map(|picture| ("offloads".to_owned(), picture)));
+    found.extend(with_most_bars(reports, promises::draw).map(|picture| ("promises".to_owned(), picture)));
     found
 }
 
-/// The picture of the report with the most runs of those that have it.
-fn of_largest(reports: &[Report], draw: fn(&[Run]) -> Option<Picture>) -> Option<Picture> {
-    let drawn = reports.iter().filter_map(|report| Some((report.runs.len(), draw(&report.runs)?)));
-    drawn.max_by_key(|(runs, _)| *runs).map(|(_, picture)| picture)
+/// Of the pictures that the reports give that with the most bars, of equals the first.
+fn with_most_bars(reports: &[Report], draw: fn(&[Run]) -> Option<Picture>) -> Option<Picture> {
+    let drawn = reports.iter().filter_map(|report| draw(&report.runs));
+    drawn.reduce(|best, next| if next.bars_drawn().len() > best.bars_drawn().len() { next } else { best })
 }
 
 /// The runs of one report that differ by nothing but what is varied: of all such families that with the most values of
@@ -257,6 +256,11 @@ fn by_axis(
         let mut of: Vec<_> = series(&runs).into_iter().filter(|of| of.name() == name).collect();
         of.sort_by_key(|of| of.setting);
         let to = of.iter().position(|of| !keeps_up(of, &runs)).unwrap_or(of.len());
+        if to == 0 {
+            // Without a line, but not without a word.
+            let name = format!("{name}: below 98 % at the lowest rate");
+            curves.push(Curve { name, colour, thin: false, points: Vec::new() });
+        }
         for (number, (what, figure)) in figures.iter().enumerate() {
             let points: Vec<Point> = of[..to]
                 .iter()
@@ -267,9 +271,9 @@ fn by_axis(
             }
         }
     }
-    let ends = if axis.label == RATE.label { "; curves end where less than 98 % was answered" } else { "" };
-    let title = common(&setting, axis.label) + ends;
-    (!curves.is_empty()).then(|| Picture::curves(title, [axis.label, label], scale, curves))
+    let title = common(&setting, axis.label);
+    let some = curves.iter().any(|curve| !curve.points.is_empty());
+    some.then(|| Picture::curves(title, [axis.label, label], scale, curves).with_note(axis.note))
 }
 
 /// Whether what was to arrive was answered; in a closed loop that is so by itself.

@@ -37,7 +37,8 @@ pub struct BenchArgs {
     /// What an acknowledgement promises: memory, process, disk or several of them.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "memory")]
     pub durability: Vec<Durability>,
-    /// Slots of a replica's log, powers of two from 16 to 16384.
+    /// Slots of a replica's log, powers of two from 16 to 65536. With fewer than 4096 the quorum window, that is twice the
+    /// ops that may be in flight, is as small.
     #[arg(long, value_delimiter = ',', default_values_t = [LOG_SLOTS_DEFAULT], value_parser = log_slots)]
     pub log_slots: Vec<u32>,
     /// Have ebpf run with each of the offloads alone, too.

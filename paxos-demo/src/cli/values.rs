@@ -1,5 +1,7 @@
 //! Values on the command line, each with what is wrong with it.
 
+use crate::config::{PAYLOAD_BYTES_MAX_DEFAULT, slot_bytes};
+
 /// Fewest slots of a log.
 const LOG_SLOTS_MIN: u32 = 16;
 
@@ -51,7 +53,8 @@ pub(super) fn log_slots(text: &str) -> Result<u32, String> {
     match number(text)? {
         slots @ LOG_SLOTS_MIN..=LOG_SLOTS_MAX if u32::is_power_of_two(slots) => Ok(slots),
         slots => Err(format!(
-            "{slots} slots: use a power of two from {LOG_SLOTS_MIN} to {LOG_SLOTS_MAX}, which take 94 MiB"
+            "{slots} slots: use a power of two from {LOG_SLOTS_MIN} to {LOG_SLOTS_MAX}, which take {:.1} MiB",
+            (u64::from(LOG_SLOTS_MAX) * slot_bytes(PAYLOAD_BYTES_MAX_DEFAULT)) as f64 / f64::from(1 << 20)
         )),
     }
 }
@@ -59,7 +62,8 @@ pub(super) fn log_slots(text: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ClusterConfig, PAYLOAD_BYTES_MIN};
+    use crate::config::{ClusterConfig, PAYLOAD_BYTES_MIN, QUORUM_WINDOW_DEFAULT};
+    use clap::CommandFactory;
 
     /// What the command line takes is what a group takes, at any size of a slot.
     #[test]
@@ -74,6 +78,21 @@ mod tests {
         for slots in [8, 16, 1024, 16_384, 65_536, 131_072] {
             assert_eq!(accepts(slots), [log_slots(&slots.to_string()).is_ok(); 2], "{slots}");
         }
-        assert!(log_slots("1000").unwrap_err().contains("power of two"));
+        let text = log_slots("1000").unwrap_err();
+        assert!(text.contains("power of two") && text.contains("91.5 MiB"), "{text}");
+    }
+
+    #[test]
+    fn the_help_says_the_limits_of_a_log_and_what_shrinks_with_it() {
+        let mut cli = crate::cli::Cli::command();
+        let bench = cli.find_subcommand_mut("bench").unwrap();
+        let option = bench.get_arguments().find(|option| option.get_id() == "log_slots").unwrap();
+        let help = option.get_help().unwrap().to_string();
+        for number in [LOG_SLOTS_MIN, LOG_SLOTS_MAX, QUORUM_WINDOW_DEFAULT] {
+            assert!(
+                help.split(|c: char| !c.is_ascii_digit()).any(|word| word == number.to_string()),
+                "{help}"
+            );
+        }
     }
 }

@@ -99,7 +99,7 @@ fn validate(text: &str, raw: Raw) -> Result<ClusterConfig, ConfigError> {
             ),
         );
     }
-    let slot_bytes = (abi::SLOT_HEADER_BYTES as u64) + u64::from(payload_bytes_max).next_multiple_of(8) + 8;
+    let slot_bytes = super::slot_bytes(payload_bytes_max);
     if u64::from(log_slots) * slot_bytes > LOG_BYTES_MAX {
         let span = raw
             .log_slots

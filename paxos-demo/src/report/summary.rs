@@ -100,8 +100,8 @@ pub struct Summary {
 }
 
 /// Median ratios, pair by pair, in the order of first appearance: of every backend to [`BASELINE`] in the same
-/// setting, then of every backend with keys to itself without, and with a log on disk to itself without. A run without a single answer has no ratio: its
-/// pair is left out, and `pairs` shows it.
+/// setting, then of every backend with keys to itself without, and with a log on disk to itself without. A run without
+/// a single answer has no ratio: its pair is left out, and `pairs` shows it.
 pub fn summarise(runs: &[Run]) -> Vec<Summary> {
     let all = series(runs);
     let baseline = |of: &Series<'_>| Series { backend: BASELINE, offloads: &[], setting: of.setting };

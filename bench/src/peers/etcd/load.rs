@@ -105,7 +105,12 @@ impl Run {
             let started = Instant::now();
             self.asked.borrow_mut()[number] = Some(started);
             let execute = client.execute(&command, &mut result);
-            let executed = if shape.clients == 1 { looked_for(execute).await } else { execute.await };
+            let executed = if shape.clients == 1 {
+                let look = Look::begin();
+                looked_for(execute, || look.goes_on()).await
+            } else {
+                execute.await
+            };
             let now = Instant::now();
             self.asked.borrow_mut()[number] = None;
             let verdict = match executed {
@@ -165,23 +170,46 @@ impl Run {
 }
 
 /// Looks for a while before this thread sleeps, as our own generator does for a session that is alone.
-async fn looked_for<F: Future>(future: F) -> F::Output {
+async fn looked_for<F: Future>(future: F, goes_on: impl Fn() -> bool) -> F::Output {
     let mut future = pin!(future);
-    let look = Look::begin();
-    while look.goes_on() {
+    loop {
+        // First of all, for that sends the request: a look before it would be on etcd's account.
         let found = std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
         if let Poll::Ready(output) = found {
             return output;
         }
         // The runtime asks the sockets, and does not sleep.
         tokio::task::yield_now().await;
+        if !goes_on() {
+            return future.await;
+        }
     }
-    future.await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_sent_before_anybody_looks() {
+        let runtime = rpc::runtime().unwrap();
+        let sent = Cell::new(false);
+        let looks = Cell::new(0);
+        let answer = async {
+            sent.set(true);
+            tokio::task::yield_now().await;
+            7
+        };
+        let look = || {
+            assert!(sent.get());
+            looks.set(looks.get() + 1);
+            true
+        };
+        assert_eq!(runtime.block_on(looked_for(answer, look)), 7);
+        assert_eq!(looks.get(), 1);
+        let never = || unreachable!("what is there already needs no look");
+        assert_eq!(runtime.block_on(looked_for(async { 8 }, never)), 8);
+    }
 
     #[test]
     fn a_look_finds_what_comes_and_waits_for_what_is_late() {
@@ -192,7 +220,8 @@ mod tests {
                 tokio::time::sleep(time).await;
                 7
             };
-            assert_eq!(runtime.block_on(looked_for(answer)), 7);
+            let look = Look::begin();
+            assert_eq!(runtime.block_on(looked_for(answer, || look.goes_on())), 7);
         }
     }
 }

@@ -76,6 +76,8 @@ enum Content {
 pub struct Picture {
     title: String,
     y_label: String,
+    /// Stands behind the place.
+    note: &'static str,
     content: Content,
 }
 
@@ -91,11 +93,16 @@ impl Picture {
     /// `labels`: of the level axis and of the upright one.
     pub fn curves(title: String, labels: [&str; 2], scale: Scale, curves: Vec<Curve>) -> Self {
         let [x_label, y_label] = labels.map(str::to_owned);
-        Self { title, y_label, content: Content::Curves { x_label, scale, curves } }
+        Self { title, y_label, note: "", content: Content::Curves { x_label, scale, curves } }
     }
 
     pub fn bars(title: String, y_label: &str, bars: Vec<Bar>) -> Self {
-        Self { title, y_label: y_label.to_owned(), content: Content::Bars(bars) }
+        Self { title, y_label: y_label.to_owned(), note: "", content: Content::Bars(bars) }
+    }
+
+    /// With this at the foot, too.
+    pub fn with_note(self, note: &'static str) -> Self {
+        Self { note, ..self }
     }
 
     #[cfg(test)]
@@ -106,7 +113,7 @@ impl Picture {
         }
     }
 
-    #[cfg(test)]
+    /// Its bars; none if it has curves.
     pub fn bars_drawn(&self) -> &[Bar] {
         match &self.content {
             Content::Bars(bars) => bars,
@@ -123,7 +130,9 @@ impl Picture {
             let style = |size: u32| (FONT, size).into_font().color(&BLACK.mix(0.8));
             let height = SIZE.1 as i32;
             area.draw(&Text::new(self.title.clone(), (12, 10), style(14))).map_err(text)?;
-            area.draw(&Text::new(place.to_owned(), (12, height - 18), style(10))).map_err(text)?;
+            let foot = [place, self.note].into_iter().filter(|part| !part.is_empty());
+            let foot = foot.collect::<Vec<_>>().join("; ");
+            area.draw(&Text::new(foot, (12, height - 18), style(10))).map_err(text)?;
             match &self.content {
                 Content::Curves { x_label, scale, curves } => {
                     let top = draw_legend(&area, curves)?;

@@ -1,15 +1,10 @@
 use super::*;
-use crate::config::Durability;
+use crate::config::{Batching, Durability, QUORUM_WINDOW_DEFAULT};
+use crate::report::Batch;
 use crate::report::tests::run;
 
 fn host() -> Host {
-    Host {
-        kernel: "6.18.44-box".into(),
-        cpus: 2,
-        hook: "tc".into(),
-        fabric: "bridge".into(),
-        commit: "c".into(),
-    }
+    Host { kernel: "6.18.44".into(), cpus: 2, hook: "tc".into(), fabric: "bridge".into(), commit: "c".into() }
 }
 
 fn varied(change: impl Fn(&mut Run, usize)) -> Vec<Run> {
@@ -131,6 +126,17 @@ fn reports_of_several_series_are_refused() {
         let text = said(change).unwrap_err();
         assert!(text.contains(what) && text.contains("cannot be drawn together"), "{text}");
     }
+    // One between them that agrees with both hides nothing.
+    let between =
+        |changes: [fn(&mut Report); 3]| draw(&changes.map(report), dir.path()).unwrap_err().to_string();
+    let text = between([|_| (), |report| report.host.hook.clear(), |report| report.host.hook = "xdp".into()]);
+    assert!(text.contains("the hook differs (tc, xdp)"), "{text}");
+    let text = between([
+        |_| (),
+        |report| report.runs.iter_mut().for_each(|run| run.seconds = 5.2),
+        |report| report.runs.iter_mut().for_each(|run| run.seconds = 5.4),
+    ]);
+    assert!(text.contains("the length of the runs differs (5.0 s, 5.4 s)"), "{text}");
 }
 
 #[test]
@@ -155,6 +161,16 @@ fn a_curve_ends_where_not_everything_was_answered() {
         .for_each(|run| run.throughput_rps = 1950.0);
     runs.iter_mut().filter(|run| run.backend == "udp").for_each(|run| run.throughput_rps = 9000.0);
     assert_eq!(points(&runs), [Some(vec![2000.0, 4000.0, 6000.0]), None]);
+    // What is too slow from the start has no curve, but its name stands there.
+    runs.iter_mut().filter(|run| run.backend == "udp").for_each(|run| run.throughput_rps = 1.0);
+    let picture = by_axis(&[Report::new(host(), runs.clone())], &RATE, "us", &[("", P50)], Scale::Linear);
+    assert!(picture.is_none(), "no curve at all: {picture:?}");
+    let ebpf = runs.iter_mut().filter(|run| run.backend == "ebpf");
+    ebpf.for_each(|run| run.throughput_rps = run.setting.rate_rps.map_or(0.0, f64::from));
+    let (_, svg) = drawn(runs).swap_remove(0);
+    assert_eq!(svg.matches("udp: below 98 % at the lowest rate").count(), 1, "{svg}");
+    assert!(!svg.contains("udp p50") && !svg.contains("ebpf: below"), "{svg}");
+    assert!(svg.contains("curves end where less than 98 % was answered"), "{svg}");
 }
 
 #[test]
@@ -209,12 +225,37 @@ fn the_legend_hides_no_point() {
     assert!(named.len() == 2 && named.iter().all(|y| *y < top), "{named:?} {top} {svg}");
 }
 
+/// As many runs in both, but fewer of them are beside the same without a promise; then as many bars.
 #[test]
-fn a_kernel_is_its_number() {
-    for (release, number) in
-        [("6.18.44", "6.18.44"), ("6.18.44-1-amd64", "6.18.44"), ("6.18.0+deb13", "6.18.0")]
-    {
-        assert_eq!(version(release), number);
-    }
-    assert_eq!(version("unknown"), "unknown");
+fn promises_are_those_of_the_report_with_the_most_bars_and_the_first_of_equals() {
+    let report = |keys: bool, settings: [(Batching, Durability); 3]| {
+        let runs = settings.map(|(batch, durability)| {
+            let mut run = run("ebpf", 0, 5.0);
+            (run.setting.batch, run.setting.durability) = (Batch(batch), durability);
+            run.setting.authentication = keys && durability != Durability::Memory;
+            run
+        });
+        Report::new(host(), runs.to_vec())
+    };
+    let (one, auto) = (Batching::One, Batching::Auto);
+    let (memory, process, disk) = (Durability::Memory, Durability::Process, Durability::Disk);
+    let three = report(false, [(one, memory), (one, process), (one, disk)]);
+    let with_keys = report(true, [(one, memory), (one, process), (one, disk)]);
+    let two = report(false, [(one, memory), (one, disk), (auto, disk)]);
+    let chosen = |reports: [&Report; 2]| {
+        with_most_bars(&reports.map(Clone::clone), promises::draw)
+            .map(|picture| picture.bars_drawn().to_vec())
+    };
+    let bars = |report: &Report| promises::draw(&report.runs).map(|picture| picture.bars_drawn().to_vec());
+    assert_eq!(chosen([&three, &two]), bars(&three));
+    assert_eq!(chosen([&two, &three]), bars(&three));
+    assert_eq!(chosen([&three, &with_keys]), bars(&three));
+    assert_eq!(chosen([&with_keys, &three]), bars(&with_keys));
+}
+
+#[test]
+fn slots_are_shown_with_the_window_that_they_allow() {
+    let (_, svg) = drawn(varied(|run, step| run.setting.log_slots = 1024 << step)).swap_remove(0);
+    assert!(svg.contains("quorum window: 4096, or as many as slots"), "{svg}");
+    assert!(LOG_SLOTS.note.contains(&QUORUM_WINDOW_DEFAULT.to_string()));
 }
