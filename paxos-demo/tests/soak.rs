@@ -40,9 +40,9 @@ fn a_short_soak_finds_nothing() {
         return;
     }
     for (options, equations) in [
-        (&["--backend", "ebpf"][..], 3 * 5 + 3),
-        (&["--backend", "ebpf", "--batch", "1", "--authentication", "on"], 3 * 5 + 3),
-        (&["--backend", "udp"], 3 * 2 + 3),
+        (&["--backend", "ebpf"][..], 3 * 6 + 5),
+        (&["--backend", "ebpf", "--batch", "1", "--authentication", "on"], 3 * 6 + 5),
+        (&["--backend", "udp"], 3 * 2 + 5),
     ] {
         let report = soaked(options);
         assert_eq!(report["backend"], options[1]);
