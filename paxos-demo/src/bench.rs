@@ -3,7 +3,7 @@
 //! A fresh group for every run. Within one repeat of one setting the backends run back to back, in turning
 //! order, so that a slow minute of the machine hits both sides of a ratio ([`crate::report`]).
 
-mod plan;
+pub(crate) mod plan;
 pub mod plot;
 pub mod progress;
 pub mod run;
@@ -105,11 +105,8 @@ pub fn run(args: &BenchArgs, stop: &Stop) -> Result<u8, BenchError> {
     let plan = plan::plan(args);
     let mut progress = Progress::new(plan.len());
     let measured = match run_all(&plan, stop, &mut progress) {
-        Err(BenchError::Cluster(ClusterError::Interrupted)) => {
-            eprintln!("interrupted; everything that was made is removed");
-            return Ok(EXIT_FAILED);
-        }
-        other => other?,
+        Err(error) => return interrupted(error),
+        Ok(measured) => measured,
     };
     progress.finish();
     let report = report(&measured);
@@ -128,6 +125,17 @@ pub fn run(args: &BenchArgs, stop: &Stop) -> Result<u8, BenchError> {
         }
         None => code,
     })
+}
+
+/// Who stops it with a signal learns what is left: nothing.
+pub(crate) fn interrupted(error: BenchError) -> Result<u8, BenchError> {
+    match error {
+        BenchError::Cluster(ClusterError::Interrupted) => {
+            eprintln!("interrupted; everything that was made is removed");
+            Ok(EXIT_FAILED)
+        }
+        other => Err(other),
+    }
 }
 
 /// Draws reports that were written before.
@@ -183,15 +191,19 @@ pub fn run_all(plan: &[RunSpec], stop: &Stop, progress: &mut Progress) -> Result
 
 /// The report of these runs.
 pub fn report(measured: &[Measured]) -> Report {
-    let hooks = measured.iter().map(|m| m.run.hook.as_str()).find(|hook| !hook.is_empty());
-    let host = Host {
+    let host = host(measured.iter().map(|m| (m.run.hook.as_str(), m.fabric)));
+    Report::new(host, measured.iter().map(|m| m.run.clone()).collect())
+}
+
+/// This machine, of whose runs each had a hook, empty without eBPF, and a fabric.
+pub(crate) fn host<'r>(mut runs: impl Iterator<Item = (&'r str, &'r str)> + Clone) -> Host {
+    Host {
         kernel: measure::kernel_release(),
         cpus: measure::cpus(),
-        hook: hooks.unwrap_or_default().to_owned(),
-        fabric: measured.first().map_or("", |m| m.fabric).to_owned(),
+        fabric: runs.clone().next().map_or("", |(_, fabric)| fabric).to_owned(),
+        hook: runs.find(|(hook, _)| !hook.is_empty()).map_or("", |(hook, _)| hook).to_owned(),
         commit: commit(),
-    };
-    Report::new(host, measured.iter().map(|m| m.run.clone()).collect())
+    }
 }
 
 /// Writes the report.

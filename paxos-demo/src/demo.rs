@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::bench::progress::Progress;
 use crate::bench::run::RunSpec;
 use crate::bench::{self, BenchError, table};
-use crate::cli::{BackendChoice, DemoArgs, EXIT_FAILED, HookChoice};
-use crate::cluster::{Cluster, ClusterError, Spec};
+use crate::cli::{BackendChoice, DemoArgs, HookChoice};
+use crate::cluster::{Cluster, Spec};
 use crate::config::{Batching, Durability, LOG_SLOTS_DEFAULT, OffloadChoice};
 use crate::report::{Batch, Setting};
 use crate::stop::Stop;
@@ -17,13 +17,7 @@ const PAYLOAD_BYTES: usize = 64;
 
 /// Runs the demo; the exit code tells whether every answer was right.
 pub fn run(args: &DemoArgs, stop: &Stop) -> Result<u8, BenchError> {
-    match show(args, stop) {
-        Err(BenchError::Cluster(ClusterError::Interrupted)) => {
-            eprintln!("interrupted; everything that was made is removed");
-            Ok(EXIT_FAILED)
-        }
-        other => other,
-    }
+    show(args, stop).or_else(bench::interrupted)
 }
 
 fn show(args: &DemoArgs, stop: &Stop) -> Result<u8, BenchError> {

@@ -9,6 +9,7 @@ pub mod run;
 
 use self::report::GroupsReport;
 use self::run::Spec;
+use crate::bench::plan::distinct;
 use crate::bench::progress::Progress;
 use crate::bench::table::{grouped, short};
 use crate::bench::{self, BenchError};
@@ -26,10 +27,14 @@ pub fn run(args: &GroupsArgs, stop: &Stop) -> Result<u8, BenchError> {
     }
     let plan = plan(args);
     let mut progress = Progress::new(plan.len());
-    let (mut runs, mut problems) = (Vec::new(), Vec::new());
+    let (mut runs, mut problems, mut places) = (Vec::new(), Vec::new(), Vec::new());
     for spec in &plan {
         progress.begin(&spec.to_string());
-        let measured = run::measure(spec, stop, &mut progress)?;
+        let measured = match run::measure(spec, stop, &mut progress) {
+            Ok(measured) => measured,
+            Err(error) => return bench::interrupted(error),
+        };
+        places.push((measured.hook, measured.fabric));
         progress.end(&format!(
             "{} requests/s, p50 {} us, p99 {} us, {} us CPU a request",
             grouped(measured.run.throughput_rps),
@@ -41,7 +46,8 @@ pub fn run(args: &GroupsArgs, stop: &Stop) -> Result<u8, BenchError> {
         runs.push(measured.run);
     }
     progress.finish();
-    let report = GroupsReport::new(bench::commit(), runs);
+    let host = bench::host(places.iter().map(|(hook, fabric)| (hook.as_str(), *fabric)));
+    let report = GroupsReport::new(host, runs);
     println!("{}", report.table());
     if let Some(path) = &args.json {
         write_atomically(path, &report.to_json())
@@ -54,10 +60,11 @@ pub fn run(args: &GroupsArgs, stop: &Stop) -> Result<u8, BenchError> {
 /// All runs, in their order.
 fn plan(args: &GroupsArgs) -> Vec<Spec> {
     let mut plan = Vec::new();
+    let (leaders, groups) = (distinct(args.leaders.clone()), distinct(args.groups.clone()));
     for repeat in 0..usize::from(args.repeat) {
-        for &leaders in &args.leaders {
-            for &groups in &args.groups {
-                let mut backends = args.backends.clone();
+        for &leaders in &leaders {
+            for &groups in &groups {
+                let mut backends = distinct(args.backends.clone());
                 // Nobody is always first on a machine that has just rested.
                 if repeat % 2 == 1 {
                     backends.reverse();
@@ -96,5 +103,12 @@ mod tests {
             assert_ne!(pair[0].backend, pair[1].backend);
         }
         assert_eq!((plan[0].backend, plan[8].backend), (BackendChoice::Udp, BackendChoice::Ebpf));
+    }
+
+    #[test]
+    fn nothing_runs_twice() {
+        let line = "paxos-demo groups --groups 2,2 --leaders spread,spread --backends udp,udp --repeat 1";
+        let Command::Groups(args) = Cli::parse_from(line.split_whitespace()).command else { panic!() };
+        assert_eq!(plan(&args).len(), 1);
     }
 }

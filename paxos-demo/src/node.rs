@@ -42,6 +42,18 @@ pub struct Node {
     pub endpoint: std::collections::BTreeMap<String, u64>,
 }
 
+impl Node {
+    /// Whether ingress programs judge its packets.
+    pub fn has_programs(&self) -> bool {
+        !self.hook.is_empty() && self.hook != "none"
+    }
+
+    /// Whether the counters are in the reply: a replica that answers has counted the question.
+    pub fn has_counters(&self) -> bool {
+        !self.endpoint.is_empty() && !(self.has_programs() && self.verdicts.is_empty())
+    }
+}
+
 impl NodeStatus {
     /// The datagram that answers a status request, without the counters if it would be longer than `bytes_max`
     /// with them (`elecctl status` shows them too); `None` if that is too long as well.

@@ -17,18 +17,18 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use self::cut::Cut;
-use self::judge::{Series, judge};
+use self::judge::{MEMORY_SECONDS_MIN, Series, judge, memory_is_judged};
 use self::ledger::{Equation, balance};
 use self::leftovers::Traces;
 use self::sample::Holding;
-use crate::bench::BenchError;
 use crate::bench::progress::Progress;
 use crate::bench::run::{check_backend, converge};
 use crate::bench::table::grouped;
+use crate::bench::{BenchError, host, interrupted};
 use crate::cli::{BackendChoice, EXIT_DONE, EXIT_FAILED, SoakArgs, Switch};
 use crate::cluster::ready::write_atomically;
 use crate::cluster::{Cluster, ClusterError, Spec};
-use crate::report::round;
+use crate::report::{Host, round};
 use crate::stop::Stop;
 use crate::workload::{self, Control, Load, Outcome, Phase};
 
@@ -57,10 +57,8 @@ pub struct Held {
 pub struct SoakReport {
     /// 1.
     pub schema: u32,
-    /// Kernel release.
-    pub kernel: String,
-    /// CPUs of the machine.
-    pub cpus: usize,
+    /// Where it ran.
+    pub host: Host,
     /// The backend in use.
     pub backend: String,
     /// Members of the group.
@@ -81,6 +79,8 @@ pub struct SoakReport {
     pub held: Vec<Vec<Held>>,
     /// The books of the group.
     pub equations: Vec<Equation>,
+    /// The load was long enough to say something about memory.
+    pub memory_judged: bool,
     /// What is wrong, in words; nothing if all is well.
     pub findings: Vec<String>,
 }
@@ -90,7 +90,10 @@ pub fn run(args: &SoakArgs, stop: &Stop) -> Result<u8, BenchError> {
     let mut progress = Progress::new(1);
     let spec = spec(args).map_err(|source| BenchError::System { action: "find this program", source })?;
     progress.begin(&format!("soak: {} s over {}", args.seconds, spec.backend));
-    let report = soak(args, spec, stop, &mut progress)?;
+    let report = match soak(args, spec, stop, &mut progress) {
+        Ok(report) => report,
+        Err(error) => return interrupted(error),
+    };
     progress.end(&format!("{} requests, {} findings", report.requests, report.findings.len()));
     progress.finish();
     for (id, held) in report.held.iter().enumerate() {
@@ -104,8 +107,10 @@ pub fn run(args: &SoakArgs, stop: &Stop) -> Result<u8, BenchError> {
         write_atomically(path, &text).map_err(|source| BenchError::Write { path: path.clone(), source })?;
     }
     if report.findings.is_empty() {
+        let memory = if report.memory_judged { String::new() } else { format!(" ({})", memory_not_judged()) };
         println!(
-            "{} requests in {} s: every answer was right, nothing grew, every packet was counted, nothing is left.",
+            "{} requests in {} s: every answer was right, nothing grew{memory}, every packet was counted, nothing is \
+             left.",
             grouped(report.requests as f64),
             report.seconds
         );
@@ -113,6 +118,10 @@ pub fn run(args: &SoakArgs, stop: &Stop) -> Result<u8, BenchError> {
     }
     report.findings.iter().for_each(|finding| eprintln!("error: {finding}"));
     Ok(EXIT_FAILED)
+}
+
+fn memory_not_judged() -> String {
+    format!("memory not judged, under {MEMORY_SECONDS_MIN:.0} s")
 }
 
 /// What a replica held after the warm-up and in the end.
@@ -150,36 +159,58 @@ pub fn soak(
 ) -> Result<SoakReport, BenchError> {
     let asked = spec.backend;
     let mut cluster = start(spec, stop)?;
+    let about = backend(&cluster, asked)?;
     let before = Cut::take(&cluster, stop)?;
     let length = Duration::from_secs_f64(args.seconds);
-    let (outcome, series) = load(&mut cluster, args.clients, length, stop, progress)?;
+    let loaded = load(&mut cluster, args.clients, length, stop, progress)?;
+    close(cluster, &before, loaded, about, args, stop)
+}
+
+/// Judges what was seen under load and what is there now. What cannot be looked at any more is a finding: the samples of
+/// ten minutes are worth more than that.
+pub fn close(
+    mut cluster: Cluster,
+    before: &Cut,
+    (outcome, series): (Outcome, Vec<Series>),
+    (backend, host): (String, Host),
+    args: &SoakArgs,
+    stop: &Stop,
+) -> Result<SoakReport, BenchError> {
     let mut findings = outcome.error_samples;
-    if let Err(text) = converge(&cluster, stop)? {
-        findings.push(text);
-    }
-    let backend = backend(&cluster, asked)?;
-    let equations = balance(&before, &Cut::take(&cluster, stop)?);
+    let alive = cluster.check_alive().map_err(BenchError::from);
+    let after = alive.and_then(|()| {
+        findings.extend(converge(&cluster, stop)?.err());
+        Cut::take(&cluster, stop)
+    });
+    let after = seen(after, "the books cannot be closed", &mut findings)?;
+    let equations = after.map_or_else(Vec::new, |after| balance(before, &after));
     let wrong = equations.iter().filter(|equation| !equation.holds);
     findings.extend(wrong.map(|equation| format!("the books do not balance: {equation}")));
 
-    let ends = holdings(&cluster)?;
+    let ends = seen(holdings(&cluster), "what is held in the end cannot be seen", &mut findings)?;
+    let ends = ends.unwrap_or_default();
     for (id, (series, end)) in series.iter().zip(&ends).enumerate() {
         findings.extend(judge(id, series, end));
     }
-    let traces = Traces::of(&cluster, ends.iter().chain(series.iter().flatten().map(|(_, held)| held)))?;
+    let held = ends.iter().chain(series.iter().flatten().map(|(_, held)| held));
+    let traces = seen(Traces::of(&cluster, held), "what it has cannot be listed", &mut findings)?;
     drop(cluster);
-    findings.extend(traces.left());
+    if let Some(traces) = traces {
+        let left = traces.left().map_err(|source| BenchError::System { action: "look for it", source });
+        let left = seen(left, "what is left cannot be seen", &mut findings)?;
+        findings.extend(left.unwrap_or_default());
+    }
 
     let seconds = round(outcome.seconds, 3);
-    let held = |(series, end): (Series, Holding)| {
-        let end = (outcome.seconds, end);
-        let all = series.into_iter().chain([end]);
+    let memory_judged = series.iter().all(memory_is_judged);
+    let mut ends = ends.into_iter();
+    let held = |series: Series| {
+        let all = series.into_iter().chain(ends.next().map(|end| (outcome.seconds, end)));
         all.map(|(seconds, holding)| Held { seconds: round(seconds, 2), holding }).collect()
     };
     Ok(SoakReport {
         schema: 1,
-        kernel: crate::measure::kernel_release(),
-        cpus: crate::measure::cpus(),
+        host,
         backend,
         replicas: args.replicas,
         clients: args.clients,
@@ -188,10 +219,27 @@ pub fn soak(
         seconds,
         requests: outcome.checked,
         errors: outcome.errors,
-        held: series.into_iter().zip(ends).map(held).collect(),
+        held: series.into_iter().map(held).collect(),
         equations,
+        memory_judged,
         findings,
     })
+}
+
+/// What was looked at; if that failed, why is a finding. To be interrupted is none.
+fn seen<T>(
+    looked: Result<T, BenchError>,
+    what: &str,
+    findings: &mut Vec<String>,
+) -> Result<Option<T>, BenchError> {
+    match looked {
+        Ok(found) => Ok(Some(found)),
+        Err(error @ BenchError::Cluster(ClusterError::Interrupted)) => Err(error),
+        Err(error) => {
+            findings.push(format!("{what}: {error}"));
+            Ok(None)
+        }
+    }
 }
 
 /// A group in which each datagram is a packet: what travels joined is judged as one, and could not be counted.
@@ -203,11 +251,12 @@ pub fn start(spec: Spec, stop: &Stop) -> Result<Cluster, BenchError> {
     Ok(cluster)
 }
 
-/// The backend that runs, which must be the one that was asked for.
-fn backend(cluster: &Cluster, asked: BackendChoice) -> Result<String, BenchError> {
+/// The backend that runs, which must be the one that was asked for, and where.
+pub fn backend(cluster: &Cluster, asked: BackendChoice) -> Result<(String, Host), BenchError> {
     let statuses: Vec<_> = cluster.statuses(STATUS_TIMEOUT)?.into_iter().flatten().collect();
     check_backend(asked, &statuses)?;
-    Ok(statuses.first().map_or_else(String::new, |status| status.node.backend.clone()))
+    let host = host(statuses.iter().map(|status| (status.node.hook.as_str(), cluster.fabric_name())));
+    Ok((statuses.first().map_or_else(String::new, |status| status.node.backend.clone()), host))
 }
 
 /// Loads the group for `length`, with samples, and lets the load come to its end.
@@ -246,19 +295,20 @@ fn watch(
     let mut next = interval;
     loop {
         let passed = start.elapsed();
-        if passed >= length {
-            return Ok(series);
-        }
         cluster.check_alive()?;
-        if passed >= next {
+        // The last sample is of the end, however short the run.
+        if passed >= next.min(length) {
             for (of, held) in series.iter_mut().zip(holdings(cluster)?) {
                 of.push((passed.as_secs_f64(), held));
             }
             next = passed + interval;
         }
+        if passed >= length {
+            return Ok(series);
+        }
         let seconds = passed.as_secs_f64();
         progress.moved(seconds / length.as_secs_f64(), control.answered() as f64 / seconds.max(0.001));
-        if stop.sleep(GLANCE.min(length - passed)) {
+        if stop.sleep(GLANCE.min(next.min(length).saturating_sub(passed))) {
             return Err(ClusterError::Interrupted.into());
         }
     }

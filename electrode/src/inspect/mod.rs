@@ -21,7 +21,7 @@ use serde::Serialize;
 #[cfg(feature = "ebpf")]
 pub use self::installed::{Gate, Identity, Installed, installed, network_namespace};
 #[cfg(feature = "ebpf")]
-pub use self::object::still_loaded;
+pub use self::object::{ObjectKind, still_loaded};
 #[cfg(feature = "ebpf")]
 pub use self::owner::{Owners, Process};
 #[cfg(feature = "ebpf")]

@@ -54,11 +54,39 @@ impl Program {
     }
 }
 
-/// Which of these programs and maps the kernel has still got. It gives an id to nothing else for a long time.
-pub fn still_loaded(programs: &[u32], maps: &[u32]) -> (Vec<u32>, Vec<u32>) {
-    let programs = programs.iter().copied().filter(|id| Program::by_id(*id).is_ok());
-    let maps = maps.iter().copied().filter(|id| MapHandle::from_map_id(*id).is_ok());
-    (programs.collect(), maps.collect())
+/// A kind of object that the kernel gives ids to.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// A program.
+    Program,
+    /// A map.
+    Map,
+    /// A link.
+    Link,
+}
+
+/// Which of these objects the kernel has still got. It gives an id to nothing else for a long time. An error if the
+/// kernel does not say, for want of rights perhaps.
+pub fn still_loaded(kind: ObjectKind, ids: impl IntoIterator<Item = u32>) -> io::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for id in ids {
+        // SAFETY: takes numbers alone; a descriptor is ours to close.
+        let fd = unsafe {
+            match kind {
+                ObjectKind::Program => libbpf_sys::bpf_prog_get_fd_by_id(id),
+                ObjectKind::Map => libbpf_sys::bpf_map_get_fd_by_id(id),
+                ObjectKind::Link => libbpf_sys::bpf_link_get_fd_by_id(id),
+            }
+        };
+        if fd >= 0 {
+            // SAFETY: it was just opened, and nobody else has it.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            found.push(id);
+        } else if fd != -libc::ENOENT {
+            return Err(io::Error::from_raw_os_error(-fd));
+        }
+    }
+    Ok(found)
 }
 
 /// Ours by name, and by the map that it uses: a name alone could be anybody's.

@@ -256,6 +256,14 @@ pub(crate) fn check_backend(asked: BackendChoice, statuses: &[NodeStatus]) -> Re
     }
 }
 
+/// Counters that are not there must not be read as zeros.
+pub(crate) fn check_counters(statuses: &[NodeStatus]) -> io::Result<()> {
+    statuses.iter().find(|status| !status.node.has_counters()).map_or(Ok(()), |status| {
+        let id = status.replica.id.index();
+        Err(io::Error::other(format!("replica {id}: its counters do not fit a status reply")))
+    })
+}
+
 /// Waits until all replicas have applied the same ops, then compares their states.
 pub(crate) fn converge(cluster: &Cluster, stop: &Stop) -> Result<Result<(), String>, BenchError> {
     let start = Instant::now();
@@ -358,6 +366,18 @@ mod tests {
         let cost = Cost::between(&before, &after);
         assert_eq!((cost.leader_us, cost.leader_user_us, cost.follower_us), (4.0, 1.0, 2.0));
         assert_eq!((cost.leader_syscalls, cost.follower_syscalls), (3.0, 0.01));
+    }
+
+    #[test]
+    fn counters_that_are_not_there_are_no_zeros() {
+        let mut one = status(1, 1, 1, 0);
+        assert!(check_counters(&[one.clone()]).unwrap_err().to_string().contains("replica 1"));
+        one.node.endpoint = [("received".to_owned(), 1)].into();
+        assert!(check_counters(&[one.clone()]).is_ok());
+        one.node.hook = "tc".to_owned();
+        assert!(check_counters(&[one.clone()]).is_err(), "a program has met the question");
+        one.node.verdicts = [("pass_message".to_owned(), 1)].into();
+        assert!(check_counters(&[one]).is_ok());
     }
 
     #[test]

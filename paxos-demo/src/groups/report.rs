@@ -6,20 +6,15 @@ use serde::Serialize;
 
 use crate::bench::table::{grouped, short};
 use crate::cli::Leaders;
-use crate::measure;
-use crate::report::{BASELINE, Batch, Latency, median, quantile, round};
+use crate::report::{BASELINE, Batch, Host, Latency, median, quantile, round};
 
 /// A whole report.
 #[derive(Clone, Debug, Serialize)]
 pub struct GroupsReport {
     /// 1.
     pub schema: u32,
-    /// Kernel release.
-    pub kernel: String,
-    /// CPUs of the machine.
-    pub cpus: usize,
-    /// Commit that was measured.
-    pub commit: String,
+    /// Where it was measured.
+    pub host: Host,
     /// Every run, in the order in which they ran.
     pub runs: Vec<GroupsRun>,
     /// Medians over the repeats.
@@ -80,16 +75,17 @@ pub struct Line {
     pub cpu_us_per_request: f64,
     /// Looks at packets of other groups, a request.
     pub foreign_per_request: f64,
+    /// Views that replicas left, in all repeats: figures of such runs are of failures too.
+    pub view_changes: u64,
     /// Median and quartiles of the ratios to kernel UDP, pair by pair; none for that itself or if it did not run.
     pub throughput_ratio: Option<[f64; 3]>,
 }
 
 impl GroupsReport {
     /// Of these runs on this machine.
-    pub fn new(commit: String, runs: Vec<GroupsRun>) -> Self {
+    pub fn new(host: Host, runs: Vec<GroupsRun>) -> Self {
         let summary = summarise(&runs);
-        let (kernel, cpus) = (measure::kernel_release(), measure::cpus());
-        Self { schema: 1, kernel, cpus, commit, runs, summary }
+        Self { schema: 1, host, runs, summary }
     }
 
     /// The file's text.
@@ -109,6 +105,7 @@ impl GroupsReport {
             "p99 us",
             "CPU us/req",
             "foreign/req",
+            "view changes",
             "x udp",
         ]);
         for line in &self.summary {
@@ -121,6 +118,7 @@ impl GroupsReport {
                 short(line.p99_us),
                 short(line.cpu_us_per_request),
                 short(line.foreign_per_request),
+                line.view_changes.to_string(),
                 line.throughput_ratio
                     .map_or(String::new(), |[low, middle, high]| format!("{middle:.2} ({low:.2}-{high:.2})")),
             ]);
@@ -164,6 +162,7 @@ fn summarise(runs: &[GroupsRun]) -> Vec<Line> {
             p99_us: of(|run| run.latency_us.p99),
             cpu_us_per_request: of(|run| run.cpu_us_per_request),
             foreign_per_request: of(|run| run.foreign_per_request),
+            view_changes: own.iter().map(|run| run.view_changes).sum(),
             throughput_ratio,
             backend,
             groups,
@@ -208,12 +207,13 @@ mod tests {
             run("udp", 1, 1, 100.0),
             run("ebpf", 1, 1, 400.0),
         ];
-        let report = GroupsReport::new(String::new(), runs);
+        let report = GroupsReport::new(crate::bench::host([("tc", "bridge")].into_iter()), runs);
         let ratios: Vec<_> = report.summary.iter().map(|line| line.throughput_ratio).collect();
         assert_eq!(ratios, [None, Some([2.5, 3.0, 3.5]), None, Some([3.0, 3.0, 3.0])]);
         assert_eq!(report.summary[1].throughput_rps, 210.0);
         assert!(report.table().to_string().contains("3.00 (2.50-3.50)"));
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
         assert_eq!(json["runs"][0]["leaders"], "together");
+        assert_eq!((&json["host"]["hook"], &json["host"]["fabric"]), (&"tc".into(), &"bridge".into()));
     }
 }

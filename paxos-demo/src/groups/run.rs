@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use super::report::GroupsRun;
 use crate::bench::BenchError;
 use crate::bench::progress::Progress;
-use crate::bench::run::{WARM_UP, check_backend, converge};
+use crate::bench::run::{WARM_UP, check_backend, check_counters, converge};
 use crate::cli::{BackendChoice, Leaders};
 use crate::cluster::{Cluster, ClusterError, Site};
 use crate::measure::MachineCpu;
@@ -64,6 +64,10 @@ pub struct Measured {
     pub run: GroupsRun,
     /// Described.
     pub problems: Vec<String>,
+    /// Ingress hook; empty without eBPF.
+    pub hook: String,
+    /// What carried the packets.
+    pub fabric: &'static str,
 }
 
 /// Starts the groups of `spec`, one after the other, on hosts that they share.
@@ -90,11 +94,16 @@ pub fn measure(spec: &Spec, stop: &Stop, progress: &mut Progress) -> Result<Meas
         .map_err(|source| BenchError::System { action: "find this program", source })?;
     let mut clusters = start(spec, &of, stop)?;
     let before = statuses(&clusters)?;
+    before.iter().try_for_each(|of_group| check_backend(spec.backend, of_group))?;
     let (cpu, outcomes) = load(&mut clusters, spec, stop, progress)?;
     let (mut problems, mut errors) = (Vec::new(), 0);
     for (number, (cluster, outcome)) in clusters.iter().zip(&outcomes).enumerate() {
         let group = number + 1;
         errors += outcome.errors;
+        if outcome.requests == 0 {
+            problems.push(format!("group {group}: no answer in the window"));
+            errors += 1;
+        }
         problems.extend(outcome.error_samples.iter().map(|text| format!("group {group}: {text}")));
         if let Err(text) = converge(cluster, stop)? {
             problems.push(format!("group {group}: {text}"));
@@ -103,7 +112,6 @@ pub fn measure(spec: &Spec, stop: &Stop, progress: &mut Progress) -> Result<Meas
     }
     let after = statuses(&clusters)?;
     for (number, of_group) in after.iter().enumerate() {
-        check_backend(spec.backend, of_group)?;
         let heard = heard_of_others(of_group);
         if heard > 0 {
             problems.push(format!("group {}: heard {heard} packets of another group", number + 1));
@@ -118,6 +126,10 @@ pub fn measure(spec: &Spec, stop: &Stop, progress: &mut Progress) -> Result<Meas
         let sum = |all: &[Vec<NodeStatus>]| all.iter().flatten().map(count).sum::<u64>();
         sum(&after).saturating_sub(sum(&before))
     };
+    let view_changes = grown(|status| status.replica.counters.view_changes);
+    if view_changes > 0 {
+        problems.push(format!("{view_changes} view changes under load"));
+    }
     // What the groups did in the whole run, whose requests are more than those of the window.
     let all = outcomes.iter().map(|outcome| outcome.checked).sum::<u64>().max(1) as f64;
     let run = GroupsRun {
@@ -138,9 +150,10 @@ pub fn measure(spec: &Spec, stop: &Stop, progress: &mut Progress) -> Result<Meas
             grown(|status| status.node.verdicts.get("pass_foreign").copied().unwrap_or(0)) as f64 / all,
             2,
         ),
-        view_changes: grown(|status| status.replica.counters.view_changes),
+        view_changes,
     };
-    Ok(Measured { run, problems })
+    let hook = before[0][0].node.hook.clone();
+    Ok(Measured { run, problems, hook, fabric: clusters[0].fabric_name() })
 }
 
 /// Packets that reached a replica though their header names another group or configuration.
@@ -173,7 +186,10 @@ fn statuses(clusters: &[Cluster]) -> Result<Vec<Vec<NodeStatus>>, BenchError> {
         let found = cluster.statuses(STATUS_TIMEOUT)?;
         let silent = || io::Error::new(io::ErrorKind::TimedOut, "a replica does not answer status requests");
         let all: Option<Vec<_>> = found.into_iter().collect();
-        all.ok_or_else(|| BenchError::System { action: "ask for status", source: silent() })
+        let system = |source| BenchError::System { action: "ask for status", source };
+        let all = all.ok_or_else(silent).map_err(system)?;
+        check_counters(&all).map_err(system)?;
+        Ok(all)
     };
     clusters.iter().map(of).collect()
 }

@@ -89,6 +89,12 @@ impl Equation {
         let holds = (0..=sum(&losses)).contains(&difference);
         Self { name: name.into(), left, right, losses, difference, holds }
     }
+
+    /// Several that share their losses.
+    fn together(name: &str, parts: &[&Self], losses: Vec<Term>) -> Self {
+        let all = |side: fn(&Self) -> &Vec<Term>| parts.iter().flat_map(|part| side(part)).cloned().collect();
+        Self::new(name, all(|part| &part.left), all(|part| &part.right), losses)
+    }
 }
 
 impl std::fmt::Display for Equation {
@@ -120,6 +126,17 @@ fn terms(names: &[&str], counter: impl Fn(&str) -> u64) -> Vec<Term> {
     names.iter().map(|name| Term { name: (*name).to_owned(), count: counter(name) }).collect()
 }
 
+/// Carriers that are known to be lost and of which the socket may have said so.
+fn refused_carriers(counts: &Counts) -> u64 {
+    counts.user("carriers_lost").min(counts.user("send_failed"))
+}
+
+/// What `carriers` would have become. While all peers are reached, which is so once a group has formed, each goes to all
+/// of them.
+fn unsent_copies(carriers: u64, members: usize) -> Term {
+    Term { name: "copies of refused carriers".to_owned(), count: carriers * (members as u64 - 1) }
+}
+
 /// What one replica's counters must agree on among themselves.
 fn of_replica(id: usize, counts: &Counts, members: usize) -> Vec<Equation> {
     let user = |names: &[&str]| terms(names, |name| counts.user(name));
@@ -142,10 +159,9 @@ fn of_replica(id: usize, counts: &Counts, members: usize) -> Vec<Equation> {
     if !counts.has_programs() {
         return equations;
     }
-    let mut copies = kernel(&["clone_sent", "clone_failed", "clone_unresolved"]);
-    // While all peers are reached, which is so once a group has formed, a carrier goes to each of them.
-    let of_lost = counts.user("carriers_lost") * (members as u64 - 1);
-    copies.push(Term { name: "copies of carriers_lost".to_owned(), count: of_lost });
+    // Only what the socket refused may not have met the program; where it got lost otherwise nobody counted.
+    let refused = user(&["send_failed"]);
+    let unsent = vec![unsent_copies(refused_carriers(counts), members)];
     let mut socket = user(&["received"]);
     socket.push(Term { name: "dropped by the full socket".to_owned(), count: counts.socket_drops });
     let passed: Vec<&str> = VOTES.into_iter().chain(FROM_LEADER).chain(ANY_KIND).collect();
@@ -154,10 +170,21 @@ fn of_replica(id: usize, counts: &Counts, members: usize) -> Vec<Equation> {
         Equation::new(
             name("every carrier met the broadcast program"),
             user(&["carriers"]),
-            [kernel(&["carrier"]), user(&["carriers_lost"])].concat(),
-            vec![],
+            kernel(&["carrier"]),
+            refused.clone(),
         ),
-        Equation::new(name("every carrier became its copies"), user(&["carried"]), copies, vec![]),
+        Equation::new(
+            name("every lost carrier was refused by the socket"),
+            user(&["carriers_lost"]),
+            vec![],
+            refused,
+        ),
+        Equation::new(
+            name("every carrier became its copies"),
+            user(&["carried"]),
+            kernel(&["clone_sent", "clone_failed", "clone_unresolved"]),
+            unsent,
+        ),
         Equation::new(
             name("what the programs passed reached the socket"),
             [kernel(&passed), kernel(&["pass_message"])].concat(),
@@ -182,7 +209,10 @@ fn of_group(members: &[Counts], switch_drops: u64) -> Vec<Equation> {
         switch_drops + members.iter().map(|counts| counts.interface_drops).sum::<u64>(),
     );
     let sockets = dropped("dropped by full sockets", members.iter().map(|counts| counts.socket_drops).sum());
-    let mut lost = user(&["send_failed", "carriers_lost"]);
+    // A refused carrier is a datagram that was refused, and as many missing ones as it had destinations.
+    let carriers = members.iter().map(refused_carriers).sum();
+    let singles = members.iter().map(|counts| counts.user("send_failed")).sum::<u64>() - carriers;
+    let mut lost = vec![dropped("refused single datagrams", singles), unsent_copies(carriers, members.len())];
     lost.extend(kernel(&["carrier_malformed", "clone_failed", "clone_unresolved"]));
     lost.push(interfaces);
     // A program judges before the socket can drop; what user space is to read may be lost there too.
@@ -199,21 +229,23 @@ fn of_group(members: &[Counts], switch_drops: u64) -> Vec<Equation> {
     if programs {
         lost_to_user.extend(kernel(&ANY_KIND));
     }
-    vec![
-        Equation::new(
-            "every Prepare and Commit was judged once by a follower",
-            user(&["sent_prepare", "sent_commit"]),
-            from_leader,
-            lost.clone(),
-        ),
-        Equation::new("every ack was judged once by the leader", by_kernel, acks, lost),
-        Equation::new(
-            "every message between members was read",
-            user(&["sent_message"]),
-            user(&["heard_message"]),
-            lost_to_user,
-        ),
-    ]
+    let prepares = Equation::new(
+        "every Prepare and Commit was judged once by a follower",
+        user(&["sent_prepare", "sent_commit"]),
+        from_leader,
+        lost.clone(),
+    );
+    let acks = Equation::new("every ack was judged once by the leader", by_kernel, acks, lost.clone());
+    let messages = Equation::new(
+        "every message between members was read",
+        user(&["sent_message"]),
+        user(&["heard_message"]),
+        lost_to_user.clone(),
+    );
+    // The same loss excuses one packet, whichever it was.
+    let judged = Equation::together("no loss excuses a Prepare and an ack", &[&prepares, &acks], lost);
+    let all = Equation::together("no loss excuses two packets", &[&prepares, &acks, &messages], lost_to_user);
+    vec![prepares, acks, messages, judged, all]
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub struct Traces {
     namespaces: BTreeSet<u64>,
     programs: BTreeSet<u32>,
     maps: BTreeSet<u32>,
+    links: BTreeSet<u32>,
 }
 
 impl Traces {
@@ -45,57 +46,78 @@ impl Traces {
         for holding in holdings {
             traces.programs.extend(&holding.programs);
             traces.maps.extend(&holding.maps);
+            traces.links.extend(&holding.links);
         }
         Ok(traces)
     }
 
-    /// What of it is still there after a while, in words.
-    pub fn left(&self) -> Vec<String> {
+    /// What of it is still there after a while, in words; an error if that cannot be seen.
+    pub fn left(&self) -> io::Result<Vec<String>> {
         let start = Instant::now();
         loop {
-            let left = self.left_now();
+            let left = self.left_now()?;
             if left.is_empty() || start.elapsed() > PATIENCE {
-                return left;
+                return Ok(left);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// What of it is there now, in words.
-    pub fn left_now(&self) -> Vec<String> {
+    /// What of it is there now, in words; an error if that cannot be seen.
+    pub fn left_now(&self) -> io::Result<Vec<String>> {
         let mut left = Vec::new();
-        let alive = |pid: &&u32| Path::new(&format!("/proc/{pid}")).exists();
-        left.extend(self.pids.iter().filter(alive).map(|pid| format!("left behind: process {pid}")));
-        if self.directory.exists() {
+        for pid in &self.pids {
+            if Path::new(&format!("/proc/{pid}")).try_exists()? {
+                left.push(format!("left behind: process {pid}"));
+            }
+        }
+        if self.directory.try_exists()? {
             left.push(format!("left behind: directory {}", self.directory.display()));
         }
-        let inhabited = inhabited().unwrap_or_default();
+        let inhabited = inhabited()?;
         let still = self.namespaces.intersection(&inhabited);
         left.extend(still.map(|inode| format!("left behind: a process in network namespace {inode}")));
-        let (programs, maps) = self.loaded();
-        left.extend(programs.iter().map(|id| format!("left behind: BPF program {id}")));
-        left.extend(maps.iter().map(|id| format!("left behind: BPF map {id}")));
-        left
-    }
-
-    #[cfg(feature = "ebpf")]
-    fn loaded(&self) -> (Vec<u32>, Vec<u32>) {
-        let list = |ids: &BTreeSet<u32>| ids.iter().copied().collect::<Vec<_>>();
-        electrode::inspect::still_loaded(&list(&self.programs), &list(&self.maps))
-    }
-
-    #[cfg(not(feature = "ebpf"))]
-    fn loaded(&self) -> (Vec<u32>, Vec<u32>) {
-        (Vec::new(), Vec::new())
+        #[cfg(feature = "ebpf")]
+        {
+            use electrode::inspect::{ObjectKind, still_loaded};
+            for (kind, name, ids) in [
+                (ObjectKind::Program, "program", &self.programs),
+                (ObjectKind::Map, "map", &self.maps),
+                (ObjectKind::Link, "link", &self.links),
+            ] {
+                let found = still_loaded(kind, ids.iter().copied())?;
+                left.extend(found.iter().map(|id| format!("left behind: BPF {name} {id}")));
+            }
+        }
+        Ok(left)
     }
 }
 
 /// Network namespaces in which some process lives.
 fn inhabited() -> io::Result<BTreeSet<u64>> {
-    let namespace = |entry: io::Result<std::fs::DirEntry>| {
-        Some(std::fs::metadata(entry.ok()?.path().join("ns/net")).ok()?.ino())
-    };
-    Ok(std::fs::read_dir("/proc")?.filter_map(namespace).collect())
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().parse::<u32>().is_err() {
+            continue;
+        }
+        match std::fs::metadata(entry.path().join("ns/net")) {
+            Ok(namespace) => drop(found.insert(namespace.ino())),
+            Err(error) if has_ended(&error) => {}
+            // Another user's, and so none that we started.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
+    }
+    // This process is in one: who finds none has not seen /proc.
+    if found.is_empty() {
+        return Err(io::Error::other("/proc shows no process: is it mounted?"));
+    }
+    Ok(found)
+}
+
+fn has_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 #[cfg(test)]
@@ -106,11 +128,14 @@ mod tests {
     fn what_is_still_there_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let mut traces = Traces { directory: directory.path().join("none"), ..Traces::default() };
-        assert!(traces.left_now().is_empty());
+        assert!(traces.left_now().unwrap().is_empty());
         traces.directory = directory.path().to_owned();
         traces.pids = vec![std::process::id()];
         traces.namespaces = inhabited().unwrap();
-        let left = traces.left_now();
+        let left = traces.left_now().unwrap();
         assert!(left.len() >= 3 && left[0].contains("process") && left[1].contains("directory"), "{left:?}");
+        // What cannot be seen is not gone.
+        traces.directory = PathBuf::from("no\0path");
+        assert!(traces.left_now().is_err());
     }
 }
