@@ -50,7 +50,7 @@ impl Node {
 
     /// Whether the counters are in the reply: a replica that answers has counted the question.
     pub fn has_counters(&self) -> bool {
-        !self.endpoint.is_empty() && !(self.has_programs() && self.verdicts.is_empty())
+        !(self.endpoint.is_empty() || self.has_programs() && self.verdicts.is_empty())
     }
 }
 
