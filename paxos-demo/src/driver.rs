@@ -17,7 +17,7 @@ use electrode::{Endpoint, Patience, Round, Traffic};
 
 pub use self::inbox::Observer;
 use self::inbox::{Asked, Inbox};
-use self::tick::FollowerLoad;
+use self::tick::{FollowerLoad, until_turn};
 use crate::codec;
 use crate::encoder::{Encoder, ThreadEncoder};
 use crate::key_file::reload::KeySource;
@@ -28,8 +28,6 @@ use crate::storage::{Storage, StorageError};
 
 /// Datagrams taken between two looks at the replica's actions.
 const POLL_BUDGET: usize = 256;
-/// A follower under load looks at its log so often.
-const FOLLOWER_TICK: Duration = Duration::from_millis(4);
 /// Longest sleep: signals are noticed within it.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
 /// A follower is woken before its tick when this part of the kernel log is full.
@@ -358,13 +356,16 @@ impl Driver {
             until_deadline
         };
         self.quiet = if events > 0 { 0 } else { self.quiet.saturating_add(1) };
+        let config = self.replica.config();
         let load = FollowerLoad {
             quiet_looks: self.quiet,
-            durable: self.replica.config().durable,
+            durable: config.durable,
             storing: self.replica.is_storing(),
         };
-        let (timeout, patience) = if !self.replica.is_leading() && load.comes_by_itself() {
-            (until_deadline.min(FOLLOWER_TICK), Patience::Batch(self.log_slots / LOG_PART))
+        let follows_log = !self.replica.is_leading() && self.endpoint.logs_in_kernel();
+        let (timeout, patience) = if follows_log && load.comes_by_itself() {
+            let turn = until_turn(now, config.me.index(), self.members);
+            (until_deadline.min(turn), Patience::Batch(self.log_slots / LOG_PART))
         } else {
             (until_deadline, Patience::Eager)
         };

@@ -228,6 +228,12 @@ impl Endpoint {
         self.leader.acked(&*self.path, peer)
     }
 
+    /// Whether the kernel takes a follower's Prepares into a log, where they wait for a poll. If not they arrive at the
+    /// socket, which wakes.
+    pub fn logs_in_kernel(&self) -> bool {
+        self.path.appends()
+    }
+
     /// Peers that one carrier reaches now: those whose next hop is known. Empty without the offload.
     pub fn reached_by_carrier(&self) -> ReplicaSet {
         self.path.reached(self.config.peers())

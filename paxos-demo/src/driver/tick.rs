@@ -1,7 +1,22 @@
 //! Who is woken, and who comes by itself.
 
+use std::time::Duration;
+
 /// A follower has looked so often in vain before it counts as idle.
 const QUIET_LOOKS: u32 = 8;
+
+/// A follower under load looks at its log so often.
+const FOLLOWER_TICK: Duration = Duration::from_millis(4);
+
+/// How long it is until `member` of `members` looks at its log again, by a clock that replicas of one host share.
+///
+/// They take turns. All at once they would keep every CPU of a small host from the leader, and they would stay so: timers
+/// that are due at nearly the same time fire together.
+pub(super) fn until_turn(now_ns: u64, member: usize, members: usize) -> Duration {
+    let period = FOLLOWER_TICK.as_nanos() as u64;
+    let turn = period * member as u64 / members.max(1) as u64;
+    Duration::from_nanos(period - (now_ns + period - turn) % period)
+}
 
 /// What a follower has to do with its time.
 #[derive(Copy, Clone, Debug)]
@@ -28,6 +43,22 @@ impl FollowerLoad {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn followers_of_one_host_take_turns() {
+        let period = FOLLOWER_TICK.as_nanos() as u64;
+        for members in [3, 5, 7] {
+            for now in [0, 1, 12_345_678_901, period - 1, u64::MAX / 2] {
+                let mut turns: Vec<_> =
+                    (0..members).map(|m| until_turn(now, m, members).as_nanos() as u64).collect();
+                assert!(turns.iter().all(|t| (1..=period).contains(t)), "each has one within a tick");
+                turns.sort_unstable();
+                let apart = turns.windows(2).map(|two| two[1] - two[0]).min();
+                assert!(apart >= Some(period / members as u64 - 1), "{members} at {now}: {turns:?}");
+                assert_eq!(until_turn(now + turns[0], 0, members), until_turn(now + turns[0] + period, 0, members));
+            }
+        }
+    }
 
     #[test]
     fn who_waits_for_an_ack_does_not_wait_for_a_tick() {
