@@ -7,7 +7,7 @@ use electrode::words::GateWord;
 
 use super::check::Promise;
 use super::machine::Process;
-use super::weather::US;
+use super::weather::{MS, US};
 use super::whole::Programs;
 use super::world::{Frame, Happening, World};
 
@@ -87,6 +87,17 @@ impl World {
         self.nodes[node].cpus[cpu].planned = true;
         self.plan(at, Happening::Cpu { node, cpu });
         true
+    }
+
+    /// A gate has just closed. Programs that stand before it, with the word that was open, stay there for longer, some of
+    /// them until it is open again: where that goes wrong, it does so rarely by itself.
+    pub(super) fn hold_cpus(&mut self, node: usize) {
+        let Self { nodes, weather, rng, now, .. } = self;
+        for cpu in nodes[node].cpus.iter_mut().filter(|cpu| cpu.planned && cpu.run.is_some()) {
+            if rng.bool() {
+                cpu.held_until = *now + rng.u64(1..=weather.stall_ns_max.max(5 * MS));
+            }
+        }
     }
 
     /// Whether there is a program to run; takes the next frame if there is none.

@@ -1,5 +1,6 @@
 //! What can happen to a process wherever it touches the world.
 
+use super::machine::Cpu;
 use super::pump::pump;
 use super::world::{Shared, World, lock};
 
@@ -61,7 +62,8 @@ impl World {
     /// Programs that were interrupted take a few steps more.
     fn nudge_cpus(&mut self, node: usize) {
         for cpu in 0..self.nodes[node].cpus.len() {
-            if self.nodes[node].cpus[cpu].run.is_some() && self.weather.nudge.hit(&mut self.rng) {
+            let Cpu { run, held_until, .. } = &self.nodes[node].cpus[cpu];
+            if run.is_some() && *held_until <= self.now && self.weather.nudge.hit(&mut self.rng) {
                 for _ in 0..self.rng.u32(1..4) {
                     if self.step_cpu(node, cpu) {
                         break;

@@ -90,6 +90,9 @@ impl FastPath for SimKernel {
         self.at("freezing", |kernel| {
             kernel.control.gate = GateWord { state: GateState::Frozen, ..kernel.gate() }.pack();
         });
+        if self.stepped {
+            lock(&self.shared).hold_cpus(self.node);
+        }
         Ok(())
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Cpu {
     /// The program at work, and whether it has logged what it will acknowledge.
     pub run: Option<Run>,
     pub planned: bool,
+    /// It stands until then, whenever it was to go on.
+    pub held_until: u64,
 }
 
 /// The process of a machine.

@@ -37,6 +37,10 @@ impl World {
             Happening::Arrive { node, frame } => self.arrive(node, frame),
             Happening::ToClient { client, frame } => self.reach_client(client, &frame),
             Happening::Cpu { node, cpu } => {
+                let held_until = self.nodes[node].cpus[cpu].held_until;
+                if held_until > self.now {
+                    return self.plan(held_until, Happening::Cpu { node, cpu });
+                }
                 self.nodes[node].cpus[cpu].planned = false;
                 self.run_cpu(node, cpu);
             }
