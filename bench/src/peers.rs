@@ -4,7 +4,7 @@
 //! | system | what it is |
 //! |---|---|
 //! | `ebpf` `udp` | our replica, with kernel programs and without ([`mod@paxos_demo::bench::run`]) |
-//! | `omnipaxos` | another library's consensus over the same batched sockets as `udp` ([`crate::omni`]), measured by the same code |
+//! | `omnipaxos` | another library's consensus ([`crate::omni`]) over the batched sockets of `udp`, measured by the same code |
 //! | `omnipaxos-plain` | the same node over plain UDP: a system call for each datagram, out and in |
 //! | `etcd` | the server as Debian packs it, over gRPC (`peers/etcd.rs`, feature `etcd`) |
 //!

@@ -87,6 +87,8 @@ fn a_plain_node_makes_a_system_call_for_each_datagram() {
         let (sent, received) = (node.endpoint["sent"], node.endpoint["received"]);
         assert!(node.syscalls >= sent + received, "{}: {sent} + {received}: {node:?}", replica.id);
         assert!(replica.id.0 > 0 || sent.min(received) > answers, "member 0 leads: {node:?}");
+        // Two for each request, if each travelled alone.
+        assert!(node.endpoint["sent_message"] < answers, "{}: requests share messages: {node:?}", replica.id);
     }
 }
 

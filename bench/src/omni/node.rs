@@ -152,7 +152,7 @@ impl OmniNode {
         Ok(())
     }
 
-    /// Requests are proposed at once, and so the messages of the others find them. Returns how many datagrams were ours.
+    /// Requests are proposed at once, and so the messages of the others find them. Returns how many datagrams came.
     fn poll_once(&mut self) -> Result<usize, NodeError> {
         let Self { endpoint, core, .. } = self;
         let events = endpoint.elec_poll_message(POLL_BUDGET, &mut |event| {
