@@ -4,7 +4,8 @@
 //! | system | what it is |
 //! |---|---|
 //! | `ebpf` `udp` | our replica, with kernel programs and without ([`mod@paxos_demo::bench::run`]) |
-//! | `omnipaxos` | another library's consensus over the same sockets ([`crate::omni`]), measured by the same code |
+//! | `omnipaxos` | another library's consensus ([`crate::omni`]) over the batched sockets of `udp`, measured by the same code |
+//! | `omnipaxos-plain` | the same node over plain UDP: a system call for each datagram, out and in |
 //! | `etcd` | the server as Debian packs it, over gRPC (`peers/etcd.rs`, feature `etcd`) |
 //!
 //! Within one repeat the systems run back to back, in turning order, and a ratio is the median over such pairs
@@ -31,14 +32,16 @@ pub const SCHEMA: u32 = 1;
 
 /// What is compared.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum System {
     /// Our replica with kernel programs.
     Ebpf,
     /// Our replica over kernel UDP.
     Udp,
-    /// OmniPaxos over kernel UDP.
+    /// OmniPaxos over the batched sockets of our library.
     Omnipaxos,
+    /// OmniPaxos over plain UDP: a system call for each datagram.
+    OmnipaxosPlain,
     /// etcd.
     Etcd,
 }
@@ -50,6 +53,7 @@ impl System {
             Self::Ebpf => "ebpf",
             Self::Udp => "udp",
             Self::Omnipaxos => "omnipaxos",
+            Self::OmnipaxosPlain => "omnipaxos-plain",
             Self::Etcd => "etcd",
         }
     }
@@ -58,7 +62,7 @@ impl System {
     pub fn program(self) -> &'static str {
         match self {
             Self::Ebpf | Self::Udp => "paxos-demo",
-            Self::Omnipaxos => "omnipaxos_node",
+            Self::Omnipaxos | Self::OmnipaxosPlain => "omnipaxos_node",
             Self::Etcd => "etcd",
         }
     }
@@ -67,7 +71,7 @@ impl System {
     fn batch(self, asked: Batch) -> Batch {
         match self {
             Self::Ebpf | Self::Udp => asked,
-            Self::Omnipaxos | Self::Etcd => Batch(Batching::Auto),
+            Self::Omnipaxos | Self::OmnipaxosPlain | Self::Etcd => Batch(Batching::Auto),
         }
     }
 
@@ -76,8 +80,9 @@ impl System {
         RunSpec {
             backend: match self {
                 Self::Ebpf => BackendChoice::Ebpf,
-                Self::Udp => BackendChoice::Udp,
-                Self::Omnipaxos | Self::Etcd => BackendChoice::Auto,
+                Self::Udp | Self::Omnipaxos => BackendChoice::Udp,
+                Self::OmnipaxosPlain => BackendChoice::UdpSendto,
+                Self::Etcd => BackendChoice::Auto,
             },
             setting: Setting {
                 replicas: shape.replicas,
@@ -197,8 +202,12 @@ pub fn note(system: System) -> Option<&'static str> {
     match system {
         System::Ebpf | System::Udp => None,
         System::Omnipaxos => Some(
-            "omnipaxos: the library with its storage in memory, over the same UDP sockets as `udp`; no recovery, no log \
-             on disk.",
+            "omnipaxos: the library with its storage in memory, over the same batched UDP sockets as `udp` (sendmmsg, \
+             recvmmsg, UDP_SEGMENT); no recovery, no log on disk.",
+        ),
+        System::OmnipaxosPlain => Some(
+            "omnipaxos-plain: the same node over plain UDP, a system call for each datagram that is sent or received; \
+             messages share datagrams as in `omnipaxos`.",
         ),
         System::Etcd => Some(
             "etcd: not the same work. It speaks gRPC over TCP, keeps versions, and writes a log with fsync (here to \
@@ -228,10 +237,31 @@ mod tests {
     }
 
     #[test]
+    fn a_system_has_one_name_everywhere() {
+        for system in System::value_variants() {
+            let on_command_line = system.to_possible_value().expect("none is hidden");
+            assert_eq!(on_command_line.get_name(), system.as_str());
+            assert_eq!(serde_json::to_value(system).unwrap(), system.as_str());
+        }
+    }
+
+    /// The run is refused if the replicas say that they have others.
+    #[test]
+    fn the_two_nodes_over_omnipaxos_differ_in_their_sockets_alone() {
+        let spec = |system: System| system.run_spec(&Shape::default(), 0, system.program().into());
+        let (batched, plain) = (spec(System::Omnipaxos), spec(System::OmnipaxosPlain));
+        assert_eq!((batched.backend, plain.backend), (BackendChoice::Udp, BackendChoice::UdpSendto));
+        assert_eq!((batched.program, batched.setting), (plain.program, plain.setting));
+    }
+
+    #[test]
     fn only_our_leader_is_told_how_to_batch() {
         let shape = Shape { batch: Batch(Batching::One), ..Shape::default() };
         let batch = |system: System| system.run_spec(&shape, 0, PathBuf::new()).setting.batch.0;
         assert_eq!((batch(System::Ebpf), batch(System::Udp)), (Batching::One, Batching::One));
-        assert_eq!(batch(System::Omnipaxos), Batching::Auto);
+        assert_eq!(
+            (batch(System::Omnipaxos), batch(System::OmnipaxosPlain)),
+            (Batching::Auto, Batching::Auto)
+        );
     }
 }

@@ -6,14 +6,12 @@
 mod inbox;
 mod tick;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use electrode::abi::Verdict;
 use electrode::types::{OpNumber, ReplicaSet};
-use electrode::{Endpoint, Patience, Round, Traffic};
+use electrode::{Endpoint, Patience, Round};
 
 pub use self::inbox::Observer;
 use self::inbox::{Asked, Inbox};
@@ -292,54 +290,11 @@ impl Driver {
     }
 
     fn status(&self) -> Result<NodeStatus, DriverError> {
-        let choice = self.endpoint.choice();
-        let stats = self.endpoint.stats()?;
-        let named = |pairs: &[(Verdict, u64)]| {
-            let occurred = pairs.iter().filter(|(_, n)| *n > 0);
-            occurred.map(|(verdict, n)| (verdict.name().to_owned(), *n)).collect::<BTreeMap<_, _>>()
-        };
-        let mut endpoint = named(&stats.refused);
-        endpoint.extend(
-            [
-                ("sent", stats.socket.sent),
-                ("send_failed", stats.socket.send_failed),
-                ("parted", stats.socket.parted),
-                ("received", stats.socket.received),
-                ("oversized", stats.socket.oversized),
-                ("logged_by_kernel", stats.logged_by_kernel),
-                ("logged_by_user", stats.logged_by_user),
-                ("taken_over", stats.taken_over),
-                ("malformed", stats.malformed),
-                ("dropped_early", stats.dropped_early),
-                ("carriers_lost", stats.carriers_lost),
-                ("carriers", stats.carriers),
-                ("carried", stats.carried),
-            ]
-            .into_iter()
-            .chain(traffic(
-                ["sent_prepare", "sent_ack", "sent_commit", "sent_message", "sent_outside"],
-                stats.sent,
-            ))
-            .chain(traffic(
-                ["heard_prepare", "heard_ack", "heard_commit", "heard_message", "heard_outside"],
-                stats.heard,
-            ))
-            .filter(|(_, n)| *n > 0)
-            .map(|(name, n)| (name.to_owned(), n)),
-        );
+        let node = Node::of(&self.endpoint)?;
+        let keys = self.keys.as_ref().map(|keys| keys.held().clone());
         Ok(NodeStatus {
             replica: self.replica.status(),
-            node: Node {
-                pid: std::process::id(),
-                incarnation: self.incarnation,
-                backend: choice.backend.to_owned(),
-                hook: choice.hook.to_owned(),
-                fallback: choice.reason.clone(),
-                keys: self.keys.as_ref().map(|keys| keys.held().clone()),
-                syscalls: stats.syscalls(),
-                verdicts: named(&stats.kernel),
-                endpoint,
-            },
+            node: Node { incarnation: self.incarnation, keys, ..node },
         })
     }
 
@@ -371,9 +326,4 @@ impl Driver {
         };
         (!timeout.is_zero()).then_some((timeout, patience))
     }
-}
-
-/// Datagrams by kind, under the names that `NodeStatus` gives them.
-fn traffic(names: [&'static str; 5], of: Traffic) -> impl Iterator<Item = (&'static str, u64)> {
-    names.into_iter().zip([of.prepares, of.acks, of.commits, of.messages, of.outside])
 }

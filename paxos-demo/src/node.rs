@@ -1,5 +1,9 @@
 //! What a running replica process says of itself: the replica's status, and how its packets travel.
 
+use std::collections::BTreeMap;
+
+use electrode::abi::Verdict;
+use electrode::{Endpoint, Traffic};
 use serde::{Deserialize, Serialize};
 
 use crate::key_file::KeyIds;
@@ -37,12 +41,61 @@ pub struct Node {
     /// System calls made since the start to send, to receive and to wait.
     pub syscalls: u64,
     /// Kernel verdicts by name, those that occurred; empty without eBPF.
-    pub verdicts: std::collections::BTreeMap<String, u64>,
+    pub verdicts: BTreeMap<String, u64>,
     /// What the endpoint counted in user space, by name, what occurred.
-    pub endpoint: std::collections::BTreeMap<String, u64>,
+    pub endpoint: BTreeMap<String, u64>,
 }
 
 impl Node {
+    /// This process with an endpoint: which backend it has, and what it counted so far.
+    pub fn of(endpoint: &Endpoint) -> electrode::Result<Self> {
+        let choice = endpoint.choice();
+        let stats = endpoint.stats()?;
+        let named = |pairs: &[(Verdict, u64)]| {
+            let occurred = pairs.iter().filter(|(_, n)| *n > 0);
+            occurred.map(|(verdict, n)| (verdict.name().to_owned(), *n)).collect::<BTreeMap<_, _>>()
+        };
+        let mut counted = named(&stats.refused);
+        counted.extend(
+            [
+                ("sent", stats.socket.sent),
+                ("send_failed", stats.socket.send_failed),
+                ("parted", stats.socket.parted),
+                ("received", stats.socket.received),
+                ("oversized", stats.socket.oversized),
+                ("logged_by_kernel", stats.logged_by_kernel),
+                ("logged_by_user", stats.logged_by_user),
+                ("taken_over", stats.taken_over),
+                ("malformed", stats.malformed),
+                ("dropped_early", stats.dropped_early),
+                ("carriers_lost", stats.carriers_lost),
+                ("carriers", stats.carriers),
+                ("carried", stats.carried),
+            ]
+            .into_iter()
+            .chain(traffic(
+                ["sent_prepare", "sent_ack", "sent_commit", "sent_message", "sent_outside"],
+                stats.sent,
+            ))
+            .chain(traffic(
+                ["heard_prepare", "heard_ack", "heard_commit", "heard_message", "heard_outside"],
+                stats.heard,
+            ))
+            .filter(|(_, n)| *n > 0)
+            .map(|(name, n)| (name.to_owned(), n)),
+        );
+        Ok(Self {
+            pid: std::process::id(),
+            backend: choice.backend.to_owned(),
+            hook: choice.hook.to_owned(),
+            fallback: choice.reason.clone(),
+            syscalls: stats.syscalls(),
+            verdicts: named(&stats.kernel),
+            endpoint: counted,
+            ..Self::default()
+        })
+    }
+
     /// Whether ingress programs judge its packets.
     pub fn has_programs(&self) -> bool {
         !self.hook.is_empty() && self.hook != "none"
@@ -80,6 +133,11 @@ fn sparse(status: &NodeStatus) -> Vec<u8> {
         counters.retain(|_, count| count.as_u64() != Some(0));
     }
     serde_json::to_vec(&json).expect("it was JSON a moment ago")
+}
+
+/// Datagrams by kind, under the names that a status gives them.
+fn traffic(names: [&'static str; 5], of: Traffic) -> impl Iterator<Item = (&'static str, u64)> {
+    names.into_iter().zip([of.prepares, of.acks, of.commits, of.messages, of.outside])
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use bench::omni::NodeError;
 use clap::Parser;
 use paxos_demo::cli::{Cli, Command, EXIT_FAILED, EXIT_USAGE};
 
@@ -15,7 +16,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::from(EXIT_FAILED)
+            ExitCode::from(if matches!(error, NodeError::Backend(_)) { EXIT_USAGE } else { EXIT_FAILED })
         }
     }
 }

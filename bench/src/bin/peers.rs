@@ -29,7 +29,12 @@ struct Args {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
     repeat: u16,
     /// What to compare.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "ebpf,udp,omnipaxos,etcd")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "ebpf,udp,omnipaxos,omnipaxos-plain,etcd"
+    )]
     systems: Vec<System>,
     /// Requests in a Prepare of our leader: 1 or auto. The others batch as they like.
     #[arg(long, default_value = "auto")]

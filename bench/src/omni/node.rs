@@ -11,7 +11,7 @@ use electrode::types::ReplicaId;
 use electrode::{Endpoint, Event, Patience};
 use omnipaxos::errors::ConfigError as OmniConfigError;
 use omnipaxos::{ClusterConfig as OmniCluster, ServerConfig};
-use paxos_demo::cli::ReplicaArgs;
+use paxos_demo::cli::{BackendChoice, ReplicaArgs};
 use paxos_demo::config::{ClusterConfig, ConfigError};
 use paxos_demo::message::Packet;
 use paxos_demo::node::{Node, NodeStatus};
@@ -35,6 +35,12 @@ pub enum NodeError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// There are no such sockets here.
+    #[error(
+        "a node over OmniPaxos cannot run over {0}: no packet of it meets a kernel program, and it broadcasts nothing; \
+         try --backend udp (many datagrams a system call, the default) or --backend udp-sendto (one)"
+    )]
+    Backend(BackendChoice),
     /// The library does not take it.
     #[error("omnipaxos: {0:?}")]
     Omni(OmniConfigError),
@@ -54,9 +60,19 @@ pub enum NodeError {
     Signals(#[from] io::Error),
 }
 
+/// The sockets that stand for what the command line asks for. `auto` is the batched ones: nothing else is a choice.
+fn sockets(asked: BackendChoice) -> Result<UdpSend, NodeError> {
+    match asked {
+        BackendChoice::Auto | BackendChoice::Udp => Ok(UdpSend::Mmsg),
+        BackendChoice::UdpSendto => Ok(UdpSend::Sendto),
+        BackendChoice::Ebpf | BackendChoice::UdpMulticast => Err(NodeError::Backend(asked)),
+    }
+}
+
 /// Runs a node until SIGTERM or SIGINT. It takes the options of `paxos-demo replica`, and has no use for those that
-/// choose a backend, a hook or a directory.
+/// choose a hook or a directory.
 pub fn run(args: &ReplicaArgs) -> Result<(), NodeError> {
+    let sockets = sockets(args.backend)?;
     let config = ClusterConfig::load(&args.config)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
@@ -71,7 +87,7 @@ pub fn run(args: &ReplicaArgs) -> Result<(), NodeError> {
     endpoint_config.group = config.group;
     endpoint_config.config_hash = config.config_hash();
     endpoint_config.interface = args.interface.clone();
-    endpoint_config.backend = Backend::Udp(UdpSend::Mmsg);
+    endpoint_config.backend = Backend::Udp(sockets);
     endpoint_config.payload_bytes_max = Some(config.payload_bytes_max as usize);
     endpoint_config.busy_poll = Duration::from_micros(config.timeouts.busy_poll_us);
     let endpoint = Endpoint::open(endpoint_config)?;
@@ -92,13 +108,14 @@ pub fn run(args: &ReplicaArgs) -> Result<(), NodeError> {
         Core::new(me, members, endpoint.payload_bytes_max(), cluster, server).map_err(NodeError::Omni)?;
     println!("node {me} on {}", endpoint.local_addr());
     let company_delay = Duration::from_millis(config.timeouts.commit_notice_delay_ms);
-    let mut node = OmniNode { endpoint, core, company_delay, alone_at: None };
+    let mut node = OmniNode { endpoint, core, sockets, company_delay, alone_at: None };
     node.serve(&stop)
 }
 
 struct OmniNode {
     endpoint: Endpoint,
     core: Core,
+    sockets: UdpSend,
     company_delay: Duration,
     /// When what waits for company has waited long enough.
     alone_at: Option<Instant>,
@@ -123,10 +140,22 @@ impl OmniNode {
         Ok(())
     }
 
-    /// Takes what has arrived: requests are proposed at once, and so the messages of the others find them.
+    /// Takes what has arrived. Plain sockets give one datagram at a time, and whatever came has to be with the library
+    /// before it says what is to be sent: otherwise each request would travel alone.
     fn poll(&mut self) -> Result<(), NodeError> {
+        let mut taken = self.poll_once()?;
+        let mut events = taken;
+        while self.sockets == UdpSend::Sendto && events > 0 && taken < POLL_BUDGET {
+            events = self.poll_once()?;
+            taken += events;
+        }
+        Ok(())
+    }
+
+    /// Requests are proposed at once, and so the messages of the others find them. Returns how many datagrams came.
+    fn poll_once(&mut self) -> Result<usize, NodeError> {
         let Self { endpoint, core, .. } = self;
-        endpoint.elec_poll_message(POLL_BUDGET, &mut |event| {
+        let events = endpoint.elec_poll_message(POLL_BUDGET, &mut |event| {
             let Event::Message { from, sender, payload, .. } = event else { return };
             match (Packet::parse(payload), sender) {
                 (Ok(Packet::Request(request)), _) => core.on_request(from, request),
@@ -135,7 +164,7 @@ impl OmniNode {
                 _ => {}
             }
         })?;
-        Ok(())
+        Ok(events)
     }
 
     fn send(&mut self, now: Instant) -> Result<(), NodeError> {
@@ -159,13 +188,23 @@ impl OmniNode {
     }
 
     fn status(&self) -> Result<NodeStatus, NodeError> {
-        let node = Node {
-            pid: std::process::id(),
-            incarnation: 1,
-            backend: "omnipaxos".to_owned(),
-            syscalls: self.endpoint.stats()?.syscalls(),
-            ..Node::default()
-        };
+        let node = Node { incarnation: 1, ..Node::of(&self.endpoint)? };
         Ok(NodeStatus { replica: self.core.status(), node })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_batched_unless_plain_ones_are_asked_for_and_nothing_else_is_there() {
+        assert_eq!(sockets(BackendChoice::Auto).unwrap(), UdpSend::Mmsg);
+        assert_eq!(sockets(BackendChoice::Udp).unwrap(), UdpSend::Mmsg);
+        assert_eq!(sockets(BackendChoice::UdpSendto).unwrap(), UdpSend::Sendto);
+        for refused in [BackendChoice::Ebpf, BackendChoice::UdpMulticast] {
+            let text = sockets(refused).unwrap_err().to_string();
+            assert!(text.contains(refused.as_str()) && text.contains("--backend udp-sendto"), "{text}");
+        }
     }
 }

@@ -158,8 +158,8 @@ pub struct Endpoint {
     /// Commits and messages sent, in this life (U9).
     sent: u64,
     hearing: Hearing,
-    /// Events of the last poll.
-    last_events: usize,
+    /// Events of the polls since the last wait: plain sockets take many polls for what batches bring at once.
+    events_since_wait: usize,
     last_leader_ns: u64,
     /// D4: when filters run out that were on this machine's interfaces at the opening, and may be an earlier life's.
     earlier_filters_end_ns: u64,
@@ -274,7 +274,7 @@ impl Endpoint {
         self.send_acks();
         self.tell(&mut f);
         self.flush()?;
-        self.last_events = events;
+        self.events_since_wait += events;
         Ok(events)
     }
 

@@ -120,7 +120,7 @@ impl Endpoint {
             commit_told: OpNumber(0),
             sent: 0,
             hearing: Hearing::default(),
-            last_events: 0,
+            events_since_wait: 0,
             last_leader_ns: 0,
             earlier_filters_end_ns: 0,
             stats: Stats::default(),

@@ -77,11 +77,11 @@ impl Endpoint {
         self.path.disarm();
     }
 
-    /// Looks for `time` without sleeping; whether there is something to poll. For a quiet dialogue only, where
+    /// Looks for `time` without sleeping; whether there is something to poll. For a `quiet` dialogue only, where
     /// one event follows the other: under load a nap gathers more for the next poll. Gives way to whoever
     /// else wants the CPU.
-    fn look(&mut self, time: Duration) -> bool {
-        if time.is_zero() || self.last_events != 1 || self.state == GateState::Follow {
+    fn look(&mut self, quiet: bool, time: Duration) -> bool {
+        if time.is_zero() || !quiet || self.state == GateState::Follow {
             return false;
         }
         let fd = self.fd().as_raw_fd();
@@ -109,7 +109,8 @@ impl Endpoint {
         if self.wait.is_none() {
             return Ok(());
         }
-        if self.look(timeout.min(self.config.busy_poll)) || !self.arm(patience) {
+        let quiet = std::mem::take(&mut self.events_since_wait) == 1;
+        if self.look(quiet, timeout.min(self.config.busy_poll)) || !self.arm(patience) {
             return Ok(());
         }
         let fd = self.fd().as_raw_fd();
