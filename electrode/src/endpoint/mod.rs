@@ -244,8 +244,8 @@ impl Endpoint {
         self.path.take_missed(op)
     }
 
-    /// Hands over what has happened, without waiting: at most `budget` datagrams, and everything that the
-    /// kernel logged and counted (paper section 4.4). Returns the number of events.
+    /// Hands over what has happened, without waiting: datagrams until there are `budget` of them (what one system call
+    /// brings is taken whole), and everything that the kernel logged and counted (paper section 4.4). Returns the number of events.
     pub fn elec_poll_message(&mut self, budget: usize, f: &mut dyn FnMut(Event<'_>)) -> Result<usize> {
         let mut events = 0;
         let mut f = |event: Event<'_>| {
@@ -258,10 +258,10 @@ impl Endpoint {
         let mut taken = 0;
         let mut held_over = false;
         while taken < budget {
-            let n = self.receive(&mut f, &mut held_over)?;
-            taken += n;
+            let received = self.receive(&mut f, &mut held_over)?;
+            taken += received.datagrams;
             // U8: while the log is ours, until the socket is empty; what came meanwhile is in it.
-            if n == 0 || (n < crate::net::socket::BATCH && !held_over) {
+            if received.datagrams == 0 || !(received.more || held_over) {
                 break;
             }
         }

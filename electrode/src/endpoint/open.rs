@@ -12,8 +12,8 @@ use crate::backend::udp::{Udp, multicast_group};
 use crate::clock::Clock;
 use crate::config::{Backend, EndpointConfig, UdpSend};
 use crate::error::{Error, Result};
-use crate::net::Interface;
 use crate::net::socket::{BatchSocket, Calls};
+use crate::net::{Interface, joins_received};
 use crate::stats::Stats;
 use crate::types::{Epoch, OpNumber, ReplicaId, View};
 use crate::wire::Origin;
@@ -43,7 +43,7 @@ impl Endpoint {
             Backend::Udp(UdpSend::Sendto) => Calls::Single,
             _ => Calls::Batched,
         };
-        let socket = BatchSocket::bind(addr, calls).map_err(|source| Error::Bind { addr, source })?;
+        let mut socket = BatchSocket::bind(addr, calls).map_err(|source| Error::Bind { addr, source })?;
         let interface = Interface::find(addr.ip(), config.interface.as_deref())?;
         let room = config.payload_room(interface.mtu as usize);
         let payload_bytes_max = config.payload_bytes_max.unwrap_or(room);
@@ -64,10 +64,17 @@ impl Endpoint {
                 Err(e) => udp(&config, UdpSend::Mmsg, Some(e.to_string()))?,
             },
         };
-        let group_socket = match config.backend {
+        let mut group_socket = match config.backend {
             Backend::Udp(UdpSend::Multicast) => Some(join_group(&config, &interface, &socket)?),
             _ => None,
         };
+        // The kernel joins only what goes to a socket that takes it joined. It must not join Prepares and acks on their way
+        // to a program, which takes them one by one: native XDP comes before, TC and generic XDP behind it.
+        let programs_come_later = !matches!(choice.hook, "none" | "xdp");
+        if !(programs_come_later && joins_received(&interface.name)) {
+            socket.take_joined();
+            group_socket.iter_mut().for_each(BatchSocket::take_joined);
+        }
         let wait = readiness(
             [Some(socket.as_fd()), group_socket.as_ref().map(AsFd::as_fd), path.bell()].into_iter().flatten(),
         )

@@ -8,7 +8,7 @@ use crate::abi::{Header, Kind, OP_BITS, Verdict};
 use crate::auth;
 use crate::backend::Logged;
 use crate::error::{Error, Result};
-use crate::net::socket::Ring;
+use crate::net::socket::{Received, Ring};
 use crate::rules;
 use crate::types::{ReplicaId, ReplicaSet};
 use crate::wire;
@@ -36,35 +36,39 @@ impl Endpoint {
 
     /// Takes one batch of datagrams. `held_over`: the log was taken over from the kernel and is ours until
     /// the gate is opened again.
-    pub(super) fn receive(&mut self, f: &mut dyn FnMut(Event<'_>), held_over: &mut bool) -> Result<usize> {
-        let n = self.socket.receive().map_err(Error::io("recvmmsg"))?;
-        if n > 0 {
+    pub(super) fn receive(&mut self, f: &mut dyn FnMut(Event<'_>), held_over: &mut bool) -> Result<Received> {
+        let received = self.socket.receive().map_err(Error::io("recvmmsg"))?;
+        if received.datagrams > 0 {
             let ring = self.socket.take_ring();
-            let result = self.on_ring(&ring, n, false, f, held_over);
+            let result = self.on_ring(&ring, false, f, held_over);
             self.socket.put_ring(ring);
             result?;
         }
-        let Some(group) = &mut self.group_socket else { return Ok(n) };
-        let m = group.receive().map_err(Error::io("recvmmsg"))?;
-        let ring = group.take_ring();
-        let result = self.on_ring(&ring, m, true, f, held_over);
-        if let Some(group) = &mut self.group_socket {
-            group.put_ring(ring);
+        let Some(group) = &mut self.group_socket else { return Ok(received) };
+        let of_group = group.receive().map_err(Error::io("recvmmsg"))?;
+        if of_group.datagrams > 0 {
+            let ring = group.take_ring();
+            let result = self.on_ring(&ring, true, f, held_over);
+            if let Some(group) = &mut self.group_socket {
+                group.put_ring(ring);
+            }
+            result?;
         }
-        result?;
-        Ok(n.max(m))
+        Ok(Received {
+            datagrams: received.datagrams + of_group.datagrams,
+            more: received.more || of_group.more,
+        })
     }
 
     /// `targeted`: the datagrams went to a group, and only those whose targets name us are for us.
     fn on_ring(
         &mut self,
         ring: &Ring,
-        n: usize,
         targeted: bool,
         f: &mut dyn FnMut(Event<'_>),
         held_over: &mut bool,
     ) -> Result<()> {
-        for i in 0..n {
+        for i in 0..ring.len() {
             let (bytes, from) = ring.datagram(i);
             match wire::parse(bytes) {
                 Ok((header, _))

@@ -1,6 +1,7 @@
 //! What the kernel's own tables say: interfaces, routes, neighbours. No address is configured twice.
 
 mod filters;
+mod gro;
 mod interface;
 mod netlink;
 #[cfg(feature = "ebpf")]
@@ -18,6 +19,7 @@ mod xdp_features;
 
 pub use filters::Direction;
 pub(crate) use filters::{ClsactFilter, clsact_filters};
+pub(crate) use gro::joins_received;
 pub use interface::{Interface, XdpMode, XdpProgram};
 pub(crate) use netlink::Netlink;
 #[cfg(feature = "ebpf")]

@@ -1,19 +1,21 @@
 //! A UDP socket that sends and receives in batches (sendmmsg, recvmmsg), or one by one as the paper's
 //! baseline does.
 
+mod control;
+mod inbox;
 mod joining;
 mod outbox;
 
 use std::io;
 use std::mem;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub(crate) use self::inbox::{Received, Ring};
 use self::outbox::Outbox;
-use super::raw_addr::RawAddr;
 
 /// Datagrams taken from the socket by one call.
 pub const BATCH: usize = 64;
@@ -65,30 +67,6 @@ enum Io {
     Simulated(Box<dyn Transport>),
 }
 
-/// Datagrams of one receive. It can be taken out of the socket, so that what arrived may be read while the
-/// socket queues answers.
-#[derive(Default)]
-pub(crate) struct Ring {
-    buffers: Vec<[u8; DATAGRAM_BYTES_MAX]>,
-    names: Vec<RawAddr>,
-    lengths: Vec<usize>,
-}
-
-impl Ring {
-    fn new() -> Self {
-        Self {
-            buffers: vec![[0; DATAGRAM_BYTES_MAX]; BATCH],
-            names: vec![RawAddr::new((Ipv6Addr::UNSPECIFIED, 0).into()); BATCH],
-            lengths: vec![0; BATCH],
-        }
-    }
-
-    /// Datagram `i` and where it came from; empty if it was too large.
-    pub(crate) fn datagram(&self, i: usize) -> (&[u8], SocketAddr) {
-        (&self.buffers[i][..self.lengths[i]], self.names[i].get())
-    }
-}
-
 /// Non-blocking UDP socket with a queue of datagrams to send and a ring of datagrams received.
 pub struct BatchSocket {
     io: Io,
@@ -119,7 +97,7 @@ impl BatchSocket {
     }
 
     fn over(io: Io, calls: Calls) -> Self {
-        Self { io, calls, outbox: Outbox::new(), ring: Ring::new(), stats: SocketStats::default() }
+        Self { io, calls, outbox: Outbox::new(), ring: Ring::new(false), stats: SocketStats::default() }
     }
 
     /// The socket itself, for options.
@@ -223,19 +201,32 @@ impl BatchSocket {
         Ok(())
     }
 
-    /// Takes up to [`BATCH`] datagrams that have arrived, without waiting, into the ring.
-    pub fn receive(&mut self) -> io::Result<usize> {
+    /// Has what arrives together, because it left as one or a device joined it, handed over together (UDP_GRO): one
+    /// message of many datagrams. A socket of single calls goes on as before.
+    pub fn take_joined(&mut self) {
+        if let (Io::Kernel(socket), Calls::Batched) = (&self.io, self.calls)
+            && control::take_joined(socket.as_raw_fd())
+        {
+            self.ring = Ring::new(true);
+        }
+    }
+
+    /// Takes up to [`BATCH`] messages that have arrived, without waiting, into the ring: datagrams, or several of them that
+    /// came as one.
+    pub(crate) fn receive(&mut self) -> io::Result<Received> {
         let got = match self.calls {
             Calls::Batched => self.receive_batch(BATCH),
             Calls::Single => self.receive_batch(1),
         };
         self.stats.syscalls += 1;
         match got {
-            Ok(n) => {
-                self.stats.received += n as u64;
-                Ok(n)
+            Ok(received) => {
+                self.stats.received += received.datagrams as u64;
+                Ok(received)
             }
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Ok(Received::default())
+            }
             // Errors of earlier sends that the kernel reports late say nothing about this socket.
             Err(e)
                 if matches!(
@@ -243,57 +234,24 @@ impl BatchSocket {
                     Some(libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::ENETDOWN)
                 ) =>
             {
-                Ok(0)
+                Ok(Received::default())
             }
             Err(e) => Err(e),
         }
     }
 
-    fn receive_batch(&mut self, max: usize) -> io::Result<usize> {
-        if let Io::Simulated(transport) = &mut self.io {
-            let mut got = 0;
-            while got < max
-                && let Some((bytes, from)) = transport.receive(&mut self.ring.buffers[got])
-            {
-                self.ring.lengths[got] = bytes;
-                self.ring.names[got] = RawAddr::new(from);
-                got += 1;
+    fn receive_batch(&mut self, max: usize) -> io::Result<Received> {
+        let mut more = false;
+        match &mut self.io {
+            Io::Simulated(transport) => self.ring.take(&mut **transport, max),
+            Io::Kernel(socket) => {
+                let (messages, oversized) = self.ring.receive(socket.as_raw_fd(), max)?;
+                more = messages == BATCH;
+                self.stats.oversized += oversized;
             }
-            return Ok(got);
         }
-        // SAFETY: all-zero iovecs and mmsghdrs are valid.
-        let mut iov: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
-        // SAFETY: as above.
-        let mut messages: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
-        for i in 0..max {
-            iov[i].iov_base = self.ring.buffers[i].as_mut_ptr().cast();
-            iov[i].iov_len = DATAGRAM_BYTES_MAX;
-            let header = &mut messages[i].msg_hdr;
-            header.msg_name = (&raw mut self.ring.names[i].storage).cast();
-            header.msg_namelen = mem::size_of::<libc::sockaddr_in6>() as libc::socklen_t;
-            header.msg_iov = &raw mut iov[i];
-            header.msg_iovlen = 1;
-        }
-        // SAFETY: `max` messages point to buffers and names of our own that live until the call returns.
-        let got = unsafe {
-            libc::recvmmsg(
-                self.socket().as_raw_fd(),
-                messages.as_mut_ptr(),
-                max as libc::c_uint,
-                libc::MSG_DONTWAIT,
-                std::ptr::null_mut(),
-            )
-        };
-        if got < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        for (i, message) in messages[..got as usize].iter().enumerate() {
-            let cut = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            self.stats.oversized += u64::from(cut);
-            self.ring.lengths[i] = if cut { 0 } else { message.msg_len as usize };
-            self.ring.names[i].bytes = message.msg_hdr.msg_namelen;
-        }
-        Ok(got as usize)
+        let datagrams = self.ring.len();
+        Ok(Received { datagrams, more: more || datagrams == BATCH })
     }
 
     /// Datagram `i` of the last [`BatchSocket::receive`] and where it came from; empty if it was too large.

@@ -55,7 +55,10 @@ mod tests {
                 turns.sort_unstable();
                 let apart = turns.windows(2).map(|two| two[1] - two[0]).min();
                 assert!(apart >= Some(period / members as u64 - 1), "{members} at {now}: {turns:?}");
-                assert_eq!(until_turn(now + turns[0], 0, members), until_turn(now + turns[0] + period, 0, members));
+                assert_eq!(
+                    until_turn(now + turns[0], 0, members),
+                    until_turn(now + turns[0] + period, 0, members)
+                );
             }
         }
     }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::os::fd::RawFd;
 
 use super::BATCH;
+use super::control::{Control, cut_into};
 use super::joining::Joining;
 use crate::net::raw_addr::RawAddr;
 
@@ -14,8 +15,6 @@ use crate::net::raw_addr::RawAddr;
 const JOINED_BYTES_MAX: usize = 60_000;
 /// Datagrams that leave as one at most (UDP_MAX_SEGMENTS of older kernels).
 const JOINED_MAX: usize = 64;
-/// Room for a control message with the length of a segment.
-const CONTROL_BYTES: usize = 24;
 
 /// One queued datagram: a range of the arena and where it goes.
 struct Queued {
@@ -23,11 +22,6 @@ struct Queued {
     to: RawAddr,
     joins: bool,
 }
-
-/// A control message that holds one number, aligned as the kernel wants it.
-#[repr(C, align(8))]
-#[derive(Copy, Clone)]
-struct Control([u8; CONTROL_BYTES]);
 
 pub(super) struct Outbox {
     arena: Vec<u8>,
@@ -143,7 +137,7 @@ impl Outbox {
         let mut iov: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
         // SAFETY: as above.
         let mut messages: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
-        let mut controls = [Control([0; CONTROL_BYTES]); BATCH];
+        let mut controls = [Control::default(); BATCH];
         let (mut at, mut used, mut datagrams) = (from, 0, [0; BATCH]);
         while at < self.queue.len() && used < BATCH {
             let n = self.joined(at);
@@ -190,19 +184,5 @@ impl Outbox {
             )
         };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(1) }
-    }
-}
-
-/// Has the stack cut a message into datagrams of `segment` bytes.
-fn cut_into(header: &mut libc::msghdr, control: &mut Control, segment: u16) {
-    header.msg_control = (&raw mut control.0).cast();
-    header.msg_controllen = CONTROL_BYTES;
-    // SAFETY: the control buffer is aligned for a cmsghdr and holds one with two bytes of data, as the header says.
-    unsafe {
-        let message = libc::CMSG_FIRSTHDR(header);
-        (*message).cmsg_level = libc::SOL_UDP;
-        (*message).cmsg_type = libc::UDP_SEGMENT;
-        (*message).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as u32) as usize;
-        libc::CMSG_DATA(message).cast::<u16>().write_unaligned(segment);
     }
 }

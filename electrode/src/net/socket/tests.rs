@@ -19,7 +19,7 @@ fn datagrams_arrive_in_order_with_their_source() {
         a.flush().unwrap();
         let mut next = 0u8;
         while next < 100 {
-            for i in 0..b.receive().unwrap() {
+            for i in 0..b.receive().unwrap().datagrams {
                 let (bytes, from) = b.datagram(i);
                 assert_eq!(bytes[0], next);
                 assert_eq!(&bytes[1..], b"payload");
@@ -44,7 +44,7 @@ fn a_refused_datagram_is_counted_and_stops_no_other() {
     a.queue(&good, to);
     a.flush().unwrap();
     assert_eq!((a.stats().sent, a.stats().send_failed), (2, 1));
-    assert_eq!(b.receive().unwrap(), 2);
+    assert_eq!(b.receive().unwrap().datagrams, 2);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn an_oversized_datagram_reads_as_empty() {
     let large = a.stage(&[&[0; 4000]]);
     a.queue(&large, b.local_addr().unwrap());
     a.flush().unwrap();
-    assert_eq!(b.receive().unwrap(), 1);
+    assert_eq!(b.receive().unwrap().datagrams, 1);
     assert!(b.datagram(0).0.is_empty());
     assert_eq!(b.stats().oversized, 1);
 }
@@ -125,14 +125,14 @@ fn what_left_as_one_arrives_one_by_one() {
         for (socket, lengths) in [(&mut b, &lengths[..]), (&mut c, &[70, 70])] {
             let mut n = 0;
             while n < lengths.len() {
-                for i in 0..socket.receive().unwrap() {
+                for i in 0..socket.receive().unwrap().datagrams {
                     let (bytes, from) = socket.datagram(i);
                     assert_eq!(bytes, vec![n as u8; lengths[n]]);
                     assert_eq!(from, a.local_addr().unwrap());
                     n += 1;
                 }
             }
-            assert_eq!(socket.receive().unwrap(), 0);
+            assert_eq!(socket.receive().unwrap(), Received::default());
         }
     }
 }
@@ -146,7 +146,7 @@ fn a_kernel_that_refuses_to_cut_gets_them_one_by_one() {
     for _ in 0..2 {
         queue_joining(&mut a, to, &[9; 20]);
         a.flush().unwrap();
-        assert_eq!(b.receive().unwrap(), 20);
+        assert_eq!(b.receive().unwrap().datagrams, 20);
         assert_eq!(b.datagram(19).0, [19; 9]);
     }
     assert_eq!((a.stats().sent, a.stats().send_failed, a.stats().parted), (40, 0, 1));
@@ -175,4 +175,55 @@ fn an_address_without_an_answer_parts_only_what_goes_there() {
     // No way there: not for the cutting, so it is lost as one.
     let stats = answered_beside("255.255.255.255:9".parse().unwrap());
     assert_eq!((stats.sent, stats.send_failed, stats.parted), (40, 40, 0));
+}
+
+#[test]
+fn what_left_as_one_is_received_as_one() {
+    for bind in ["127.0.0.1:0", "[::1]:0"] {
+        let (mut a, mut b) = pair(bind, Calls::Batched);
+        b.take_joined();
+        let to = b.local_addr().unwrap();
+        let lengths = [200, 200, 200, 70, 9, 0, 30];
+        queue_joining(&mut a, to, &lengths);
+        a.flush().unwrap();
+        assert_eq!(b.receive().unwrap(), Received { datagrams: lengths.len(), more: false });
+        assert_eq!((b.stats().received, b.stats().syscalls), (lengths.len() as u64, 1));
+        for (i, length) in lengths.into_iter().enumerate() {
+            assert_eq!(b.datagram(i), (&vec![i as u8; length][..], a.local_addr().unwrap()));
+        }
+        assert_eq!(b.receive().unwrap(), Received::default());
+    }
+}
+
+#[test]
+fn more_may_wait_behind_a_full_receive_only() {
+    let (mut a, mut b) = pair("127.0.0.1:0", Calls::Batched);
+    b.take_joined();
+    let to = b.local_addr().unwrap();
+    queue_joining(&mut a, to, &[60; 100]);
+    a.flush().unwrap();
+    // Two messages of 64 and 36.
+    assert_eq!(b.receive().unwrap(), Received { datagrams: 100, more: false });
+    for i in 0..=BATCH as u8 {
+        let staged = a.stage(&[&[i; 8]]);
+        a.queue(&staged, to);
+    }
+    a.flush().unwrap();
+    assert_eq!(b.receive().unwrap(), Received { datagrams: BATCH, more: true });
+    assert_eq!(b.receive().unwrap(), Received { datagrams: 1, more: false });
+}
+
+#[test]
+fn what_is_too_large_reads_as_empty_in_company_too() {
+    let (mut a, mut b) = pair("127.0.0.1:0", Calls::Batched);
+    b.take_joined();
+    let to = b.local_addr().unwrap();
+    queue_joining(&mut a, to, &[3000, 3000, 3000, 100]);
+    let large = a.stage(&[&[0; 4000]]);
+    a.queue(&large, to);
+    a.flush().unwrap();
+    let n = b.receive().unwrap().datagrams;
+    assert_eq!(n, 5);
+    assert!((0..n).all(|i| b.datagram(i).0.is_empty()));
+    assert_eq!(b.stats().oversized, 5);
 }
