@@ -70,6 +70,18 @@ pub fn alive(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
+/// Signals a process that the test started and has not reaped.
+pub fn signal(pid: u32, signal: i32) {
+    // SAFETY: takes numbers only.
+    assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0);
+}
+
+/// Processes whose parent is `pid`.
+pub fn children(pid: u32) -> Vec<u32> {
+    let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().map(|word| word.parse().unwrap()).collect()
+}
+
 /// A Redis client that shows bytes as they are.
 pub struct Redis {
     stream: BufReader<TcpStream>,
