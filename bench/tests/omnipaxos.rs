@@ -1,23 +1,15 @@
 //! The node over OmniPaxos as `scripts/bench --peers` runs it: three of them in namespaces, every answer checked.
 
-use std::io::Write;
+#[path = "../../paxos-demo/tests/common/privileged.rs"]
+mod privileged;
+
 use std::path::PathBuf;
 
 use bench::peers::{Shape, System};
 use paxos_demo::bench::progress::Progress;
 use paxos_demo::bench::run;
 use paxos_demo::stop::Stop;
-
-/// Whether this machine and this user can make virtual hosts. Otherwise says that the test is skipped.
-fn privileged(test: &str) -> bool {
-    let Err(reason) = electrode::fabric::available() else { return true };
-    assert!(
-        std::env::var_os("ELECTRODE_REQUIRE_EBPF").is_none_or(|value| value != "1"),
-        "{test} must not be skipped: {reason}"
-    );
-    writeln!(std::io::stderr(), "SKIPPED {test}: {reason}").expect("standard error is open");
-    false
-}
+use privileged::privileged;
 
 #[test]
 fn a_group_answers_right_and_ends_in_one_state() {

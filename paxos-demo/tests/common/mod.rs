@@ -1,5 +1,7 @@
 //! What tests of whole clusters share: the replicas are processes of the program under test.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
+
+mod privileged;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,24 +12,13 @@ use paxos_demo::cli::BackendChoice;
 use paxos_demo::cluster::{Cluster, Spec};
 use paxos_demo::stop::Stop;
 
+pub use self::privileged::privileged;
+
 /// Long enough for a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_paxos-demo"))
-}
-
-/// Whether virtual hosts can be made: use as `if !privileged("name") { return; }`. A skip is shown; under
-/// `ELECTRODE_REQUIRE_EBPF=1` it is a failure.
-pub fn privileged(test: &str) -> bool {
-    let Err(reason) = electrode::fabric::available() else { return true };
-    assert!(
-        std::env::var_os("ELECTRODE_REQUIRE_EBPF").is_none_or(|value| value != "1"),
-        "{test} must not be skipped: {reason}"
-    );
-    // Not `eprintln`: the harness captures that, and a skip that nobody sees is a defect.
-    writeln!(std::io::stderr(), "SKIPPED {test}: {reason}").expect("standard error is open");
-    false
 }
 
 /// A specification whose replicas run the program under test over kernel UDP on loopback.
