@@ -1,7 +1,9 @@
 //! The node over OmniPaxos as `scripts/bench --peers` runs it, over batched and over plain sockets: three of them in
 //! namespaces, every answer checked.
 
-use std::io::Write;
+#[path = "../../paxos-demo/tests/common/privileged.rs"]
+mod privileged;
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -14,19 +16,9 @@ use paxos_demo::cluster::{Cluster, Spec};
 use paxos_demo::node::NodeStatus;
 use paxos_demo::stop::Stop;
 use paxos_demo::workload::{self, Control, Load, Phase};
+use privileged::privileged;
 
 const NODE: &str = env!("CARGO_BIN_EXE_omnipaxos_node");
-
-/// Whether this machine and this user can make virtual hosts. Otherwise says that the test is skipped.
-fn privileged(test: &str) -> bool {
-    let Err(reason) = electrode::fabric::available() else { return true };
-    assert!(
-        std::env::var_os("ELECTRODE_REQUIRE_EBPF").is_none_or(|value| value != "1"),
-        "{test} must not be skipped: {reason}"
-    );
-    writeln!(std::io::stderr(), "SKIPPED {test}: {reason}").expect("standard error is open");
-    false
-}
 
 fn answers_right_and_ends_in_one_state(system: System, backend: &str) {
     let shape = Shape { replicas: 3, clients: 4, payload_bytes: 64, seconds: 0.3, ..Shape::default() };

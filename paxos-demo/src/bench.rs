@@ -8,6 +8,7 @@ pub mod plot;
 pub mod progress;
 pub mod run;
 pub mod table;
+pub mod under_load;
 mod verdict;
 
 use std::io;
@@ -33,6 +34,14 @@ pub enum BenchError {
     /// A group did not run.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// One of several groups did not run.
+    #[error("group {group}: {source}")]
+    InGroup {
+        /// Its number, from 1.
+        group: usize,
+        /// Why.
+        source: ClusterError,
+    },
     /// The load generator failed.
     #[error(transparent)]
     Load(#[from] LoadError),

@@ -3,6 +3,7 @@
 //! A noisy machine changes from minute to minute, so backends are never compared by their averages: each
 //! repeat of a configuration runs them back to back, and the summary is the median of the ratios of these pairs.
 
+mod pairs;
 mod summary;
 
 use hdrhistogram::Histogram;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Batching, Durability, LOG_SLOTS_DEFAULT};
 
+pub use self::pairs::{Pairs, Repeat};
 pub use self::summary::{Series, Summary, name, series, summarise};
 
 /// Version of the schema.

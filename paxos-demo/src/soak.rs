@@ -12,7 +12,7 @@ pub mod leftovers;
 pub mod sample;
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -24,20 +24,19 @@ use self::sample::Holding;
 use crate::bench::progress::Progress;
 use crate::bench::run::{check_backend, converge};
 use crate::bench::table::grouped;
+use crate::bench::under_load::{Watch, under_load};
 use crate::bench::{BenchError, host, interrupted};
 use crate::cli::{BackendChoice, EXIT_DONE, EXIT_FAILED, SoakArgs, Switch};
 use crate::cluster::ready::write_atomically;
 use crate::cluster::{Cluster, ClusterError, Spec};
 use crate::report::{Host, round};
 use crate::stop::Stop;
-use crate::workload::{self, Control, Load, Outcome, Phase};
+use crate::workload::{Load, Outcome};
 
 /// Between two samples; less in a run of a few seconds, or there would be too few to judge.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Samples of a short run.
 const SAMPLES_MIN: f64 = 12.0;
-/// How often the display moves.
-const GLANCE: Duration = Duration::from_millis(100);
 /// Size of the values.
 const PAYLOAD_BYTES: usize = 64;
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -171,13 +170,13 @@ pub fn soak(
 pub fn close(
     mut cluster: Cluster,
     before: &Cut,
-    (outcome, series): (Outcome, Vec<Series>),
+    Loaded { outcome, series, ended_early }: Loaded,
     (backend, host): (String, Host),
     args: &SoakArgs,
     stop: &Stop,
 ) -> Result<SoakReport, BenchError> {
     let mut findings = outcome.error_samples;
-    let alive = cluster.check_alive().map_err(BenchError::from);
+    let alive = ended_early.map_or_else(|| Ok(cluster.check_alive()?), Err);
     let after = alive.and_then(|()| {
         findings.extend(converge(&cluster, stop)?.err());
         Cut::take(&cluster, stop)
@@ -259,6 +258,17 @@ pub fn backend(cluster: &Cluster, asked: BackendChoice) -> Result<(String, Host)
     Ok((statuses.first().map_or_else(String::new, |status| status.node.backend.clone()), host))
 }
 
+/// What was seen under load.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What the clients found.
+    pub outcome: Outcome,
+    /// The samples, by replica.
+    pub series: Vec<Series>,
+    /// Why the load ended before its time: a replica that ended, or that could not be looked at.
+    pub ended_early: Option<BenchError>,
+}
+
 /// Loads the group for `length`, with samples, and lets the load come to its end.
 pub fn load(
     cluster: &mut Cluster,
@@ -266,59 +276,48 @@ pub fn load(
     length: Duration,
     stop: &Stop,
     progress: &mut Progress,
-) -> Result<(Outcome, Vec<Series>), BenchError> {
-    let (group, socket) = (cluster.group(), cluster.client_socket()?);
+) -> Result<Loaded, BenchError> {
+    let mut series = vec![Series::new(); cluster.config().replicas.len()];
     let load = Load { clients, payload_bytes: PAYLOAD_BYTES, rate: None };
-    let control = Control::default();
-    control.enter(Phase::Measure);
-    std::thread::scope(|scope| {
-        let generator = scope.spawn(|| workload::run(socket, &group, load, &control));
-        let series = watch(cluster, &control, length, stop, progress);
-        control.enter(if series.is_ok() { Phase::Drain } else { Phase::Abort });
-        let outcome = generator.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let series = series?;
-        Ok((outcome?, series))
-    })
+    let (ended_early, mut outcomes) =
+        under_load(std::slice::from_mut(cluster), load, stop, progress, |watch| {
+            match sample(watch, length, &mut series) {
+                Ok(()) => Ok(None),
+                Err(error @ BenchError::Cluster(ClusterError::Interrupted)) => Err(error),
+                // The samples so far are kept.
+                Err(error) => {
+                    watch.abort();
+                    Ok(Some(error))
+                }
+            }
+        })?;
+    Ok(Loaded { outcome: outcomes.remove(0), series, ended_early })
 }
 
 /// Samples all processes until `length` is over.
-fn watch(
-    cluster: &mut Cluster,
-    control: &Control,
-    length: Duration,
-    stop: &Stop,
-    progress: &mut Progress,
-) -> Result<Vec<Series>, BenchError> {
+fn sample(watch: &mut Watch<'_>, length: Duration, series: &mut [Series]) -> Result<(), BenchError> {
     let interval = INTERVAL.min(length.div_f64(SAMPLES_MIN));
-    let mut series = vec![Series::new(); cluster.config().replicas.len()];
-    let start = Instant::now();
-    let mut next = interval;
+    watch.begin(length);
     loop {
-        let passed = start.elapsed();
-        cluster.check_alive()?;
         // The last sample is of the end, however short the run.
-        if passed >= next.min(length) {
-            for (of, held) in series.iter_mut().zip(holdings(cluster)?) {
-                of.push((passed.as_secs_f64(), held));
-            }
-            next = passed + interval;
+        watch.until((watch.passed() + interval).min(length))?;
+        let passed = watch.passed();
+        for (of, held) in series.iter_mut().zip(holdings(&watch.clusters()[0])?) {
+            of.push((passed.as_secs_f64(), held));
         }
         if passed >= length {
-            return Ok(series);
-        }
-        let seconds = passed.as_secs_f64();
-        progress.moved(seconds / length.as_secs_f64(), control.answered() as f64 / seconds.max(0.001));
-        if stop.sleep(GLANCE.min(next.min(length).saturating_sub(passed))) {
-            return Err(ClusterError::Interrupted.into());
+            return Ok(());
         }
     }
 }
 
 /// What each replica holds now.
 fn holdings(cluster: &Cluster) -> Result<Vec<Holding>, BenchError> {
-    let members = 0..cluster.config().replicas.len();
-    let read = |id| cluster.pid(id).map_or_else(|| Err(io::ErrorKind::NotFound.into()), Holding::read);
-    members
+    let read = |id: usize| {
+        let held = cluster.pid(id).map_or_else(|| Err(io::ErrorKind::NotFound.into()), Holding::read);
+        held.map_err(|error| io::Error::new(error.kind(), format!("replica {id}: {error}")))
+    };
+    (0..cluster.config().replicas.len())
         .map(read)
         .collect::<io::Result<_>>()
         .map_err(|source| BenchError::System { action: "look at what a replica holds", source })

@@ -64,12 +64,14 @@ fn groups_are_loaded_at_once_and_compared() {
     let output = Command::new(program())
         .args(["groups", "--groups", "1,2", "--clients", "4", "--seconds", "0.5", "--repeat", "1", "--json"])
         .arg(&json)
+        .env("ELECTRODE_COMMIT", "abcdef")
         .output()
         .unwrap();
     let text =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(output.status.success(), "{text}");
     let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
+    assert_eq!(report["host"]["commit"], "abcdef");
     let runs = report["runs"].as_array().unwrap();
     assert_eq!(runs.len(), 4);
     for run in runs {

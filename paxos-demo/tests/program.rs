@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{alive, free_ports, loopback, privileged, program, start, wait_for};
+use common::{alive, children, free_ports, loopback, privileged, program, signal, start, wait_for};
 use paxos_demo::cluster::ready::ReadyFile;
 use paxos_demo::config::Durability;
 use paxos_demo::message;
@@ -21,17 +21,6 @@ fn stderr(output: &Output) -> String {
 
 fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn signal(pid: u32, signal: i32) {
-    // SAFETY: takes numbers only; the process was started here and has not been reaped.
-    assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0);
-}
-
-/// Processes whose parent is `pid`.
-fn children(pid: u32) -> Vec<u32> {
-    let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    listed.split_whitespace().map(|word| word.parse().unwrap()).collect()
 }
 
 /// Ends the child if a test fails half way.

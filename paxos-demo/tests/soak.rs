@@ -7,11 +7,14 @@ use std::process;
 use std::time::Duration;
 
 use clap::Parser;
-use common::{privileged, program};
+use common::{alive, children, privileged, program, signal, wait_for};
 use electrode::fabric::LinkFaults;
+use electrode::inspect::{ObjectKind, still_loaded};
 use paxos_demo::bench::progress::Progress;
-use paxos_demo::cli::{BackendChoice, Cli, Command};
-use paxos_demo::cluster::Spec;
+use paxos_demo::cli::{BackendChoice, Cli, Command, SoakArgs};
+use paxos_demo::cluster::{Cluster, Spec};
+use paxos_demo::measure::process_cpu;
+use paxos_demo::report::Host;
 use paxos_demo::soak;
 use paxos_demo::soak::cut::Cut;
 use paxos_demo::soak::ledger::{Equation, balance};
@@ -27,6 +30,7 @@ fn soaked(options: &[&str]) -> serde_json::Value {
         .args(["soak", "--replicas", "3", "--clients", "16", "--json"])
         .arg(&json)
         .args(options)
+        .env("ELECTRODE_COMMIT", "abcdef")
         .output()
         .unwrap();
     let text =
@@ -49,6 +53,7 @@ fn a_short_soak_finds_nothing() {
         assert_eq!(report["backend"], options[1]);
         assert_eq!(report["findings"], serde_json::json!([]));
         assert_eq!((&report["host"]["fabric"], &report["memory_judged"]), (&"bridge".into(), &false.into()));
+        assert_eq!(report["host"]["commit"], "abcdef");
         assert!(report["requests"].as_u64().unwrap() > 0);
         assert_eq!(report["equations"].as_array().unwrap().len(), equations);
         let held = report["held"].as_array().unwrap();
@@ -99,28 +104,110 @@ fn a_packet_that_nobody_counted_is_found() {
     }
 }
 
+/// A group after its load.
+struct Soaked {
+    cluster: Cluster,
+    before: Cut,
+    loaded: soak::Loaded,
+    about: (String, Host),
+    args: SoakArgs,
+}
+
+impl Soaked {
+    /// For so many seconds, or until what is done `meanwhile` to the last replica ends it.
+    fn of(seconds: f64, meanwhile: impl FnOnce(u32) + Send) -> Self {
+        let line = format!("paxos-demo soak --replicas 3 --clients 4 --backend udp --seconds {seconds}");
+        let Command::Soak(args) = Cli::parse_from(line.split_whitespace()).command else { panic!() };
+        let stop = Stop::default();
+        let spec = Spec { program: program(), ..soak::spec(&args).unwrap() };
+        let mut cluster = soak::start(spec, &stop).unwrap();
+        let about = soak::backend(&cluster, BackendChoice::Udp).unwrap();
+        let before = Cut::take(&cluster, &stop).unwrap();
+        let (pid, length) = (cluster.pid(2).unwrap(), Duration::from_secs_f64(args.seconds));
+        let loaded = std::thread::scope(|scope| {
+            scope.spawn(move || meanwhile(pid));
+            soak::load(&mut cluster, args.clients, length, &stop, &mut Progress::new(1)).unwrap()
+        });
+        Self { cluster, before, loaded, about, args }
+    }
+
+    /// The report, which must say that the last replica is dead.
+    fn report(self) -> soak::SoakReport {
+        let Self { cluster, before, loaded, about, args } = self;
+        let report = soak::close(cluster, &before, loaded, about, &args, &Stop::default()).unwrap();
+        let dead = "the books cannot be closed: replica 2 ended with signal: 9";
+        assert!(report.findings.iter().any(|text| text.starts_with(dead)), "{report:?}");
+        report
+    }
+}
+
 #[test]
 fn samples_are_kept_when_the_books_cannot_be_closed() {
     if !privileged("samples_are_kept_when_the_books_cannot_be_closed") {
         return;
     }
-    let stop = Stop::default();
-    let line = "paxos-demo soak --replicas 3 --clients 4 --seconds 0.2 --backend udp";
-    let Command::Soak(args) = Cli::parse_from(line.split_whitespace()).command else { panic!() };
-    let spec = Spec { program: program(), ..soak::spec(&args).unwrap() };
-    let mut cluster = soak::start(spec, &stop).unwrap();
-    let about = soak::backend(&cluster, BackendChoice::Udp).unwrap();
-    let before = Cut::take(&cluster, &stop).unwrap();
-    let length = Duration::from_secs_f64(args.seconds);
-    let loaded = soak::load(&mut cluster, args.clients, length, &stop, &mut Progress::new(1)).unwrap();
-    let pid = cluster.pid(2).unwrap().to_string();
-    assert!(process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
-    while !cluster.has_ended(2) {
-        std::thread::sleep(Duration::from_millis(5));
+    let mut soaked = Soaked::of(0.2, |_| {});
+    signal(soaked.cluster.pid(2).unwrap(), libc::SIGKILL);
+    wait_for("the replica's end", || soaked.cluster.has_ended(2).then_some(()));
+    assert!(soaked.report().held.iter().all(|held| !held.is_empty()));
+}
+
+#[test]
+fn samples_are_kept_when_a_replica_dies_under_load() {
+    if !privileged("samples_are_kept_when_a_replica_dies_under_load") {
+        return;
     }
-    let report = soak::close(cluster, &before, loaded, about, &args, &stop).unwrap();
-    assert!(report.held.iter().all(|held| !held.is_empty()));
-    assert!(report.findings.iter().any(|text| text.contains("the books cannot be closed")), "{report:?}");
+    // How soon the first sample is taken is the machine's affair: the replica lives for longer from time to time.
+    for seconds in [2, 4, 8, 16, 32] {
+        let soaked = Soaked::of(600.0, move |pid| {
+            std::thread::sleep(Duration::from_secs(seconds));
+            signal(pid, libc::SIGKILL);
+        });
+        let report = soaked.report();
+        assert!(report.seconds < 600.0 && report.requests > 0, "{report:?}");
+        if report.held.iter().all(|held| !held.is_empty()) {
+            return;
+        }
+    }
+    panic!("no sample was kept");
+}
+
+#[test]
+fn an_interrupted_soak_leaves_nothing_and_says_so() {
+    if !privileged("an_interrupted_soak_leaves_nothing_and_says_so") {
+        return;
+    }
+    // While it starts, and when a replica has worked for a while.
+    for worked in [Duration::ZERO, Duration::from_millis(700)] {
+        let temp = tempfile::tempdir().unwrap();
+        let json = temp.path().join("soak.json");
+        let soak = process::Command::new(program())
+            .args(["soak", "--replicas", "3", "--seconds", "600", "--json"])
+            .arg(&json)
+            .env("TMPDIR", temp.path())
+            .stdout(process::Stdio::null())
+            .stderr(process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let replicas = wait_for("work", || {
+            let replicas = children(soak.id());
+            let busy = |pid: &u32| process_cpu(*pid).is_ok_and(|cpu| cpu.total() >= worked);
+            (replicas.len() == 3 && replicas.iter().all(busy)).then_some(replicas)
+        });
+        let held: Vec<_> = replicas.iter().filter_map(|pid| Holding::read(*pid).ok()).collect();
+        assert!(worked.is_zero() || held.iter().all(|held| !held.maps.is_empty()), "{held:?}");
+        signal(soak.id(), libc::SIGINT);
+        let output = soak.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("interrupted; everything that was made is removed"), "{said}");
+        assert!(replicas.iter().all(|pid| !alive(*pid)));
+        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0, "files, and no report of a part");
+        wait_for("the end of their maps", || {
+            let maps = held.iter().flat_map(|held| held.maps.iter().copied());
+            still_loaded(ObjectKind::Map, maps).unwrap().is_empty().then_some(())
+        });
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use electrode::fabric::{Fabric, FabricConfig, FabricError};
-use paxos_demo::bench::run::WARM_UP;
+use paxos_demo::bench::under_load::WARM_UP;
 use paxos_demo::config::Batching;
 use paxos_demo::measure::MachineCpu;
 use paxos_demo::report::{Batch, Latency, round};

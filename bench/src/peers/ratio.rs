@@ -1,6 +1,6 @@
 //! Ratios of eBPF to each other system, from pairs of runs that were neighbours.
 
-use paxos_demo::report::{median, quantile, round};
+use paxos_demo::report::{Pairs, Repeat};
 use serde::Serialize;
 
 use super::{PeerRun, System};
@@ -39,30 +39,28 @@ pub fn ratios(runs: &[PeerRun]) -> Vec<Ratio> {
 }
 
 fn ratio(runs: &[PeerRun], to: System, clients: usize) -> Option<Ratio> {
-    let of = |system: System| {
-        runs.iter().filter(move |run| run.system == system && run.clients == clients && run.requests > 0)
-    };
-    let neighbour = |run: &PeerRun| of(to).find(|other| other.repeat == run.repeat);
-    let pairs: Vec<(&PeerRun, &PeerRun)> =
-        of(System::Ebpf).filter_map(|run| Some((run, neighbour(run)?))).collect();
-    let each = |value: fn(&PeerRun) -> f64| {
-        pairs.iter().map(|(ebpf, other)| value(ebpf) / value(other)).collect::<Vec<_>>()
-    };
-    let middle = |value: fn(&PeerRun) -> f64| median(&each(value)).map(|ratio| round(ratio, 3));
-    let throughput = each(|run| run.throughput_rps);
+    let of = |system| runs.iter().filter(move |run| run.system == system && run.clients == clients);
+    let pairs = Pairs::of(of(System::Ebpf), of(to));
     Some(Ratio {
         to,
         clients,
-        pairs: pairs.len(),
-        throughput: middle(|run| run.throughput_rps)?,
-        throughput_quartiles: [
-            round(quantile(&throughput, 0.25)?, 3),
-            round(quantile(&throughput, 0.75)?, 3),
-        ],
-        p50: middle(|run| run.latency_us.p50)?,
-        p99: middle(|run| run.latency_us.p99)?,
-        cpu: middle(|run| run.cpu_us_per_request)?,
+        pairs: pairs.count(),
+        throughput: pairs.median(|run| run.throughput_rps)?,
+        throughput_quartiles: pairs.quartiles(|run| run.throughput_rps)?,
+        p50: pairs.median(|run| run.latency_us.p50)?,
+        p99: pairs.median(|run| run.latency_us.p99)?,
+        cpu: pairs.median(|run| run.cpu_us_per_request)?,
     })
+}
+
+impl Repeat for PeerRun {
+    fn repeat(&self) -> usize {
+        self.repeat
+    }
+
+    fn requests(&self) -> u64 {
+        self.requests
+    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::Endpoint;
 use crate::backend::Wake;
+use crate::clock::gave_way;
 use crate::error::{Error, Result};
 use crate::words::GateState;
-
-/// A yield that takes longer has let somebody else run.
-const YIELD_CONTENDED: Duration = Duration::from_micros(5);
 
 /// What a sleeping follower wants to be woken for. Datagrams always wake.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -94,10 +92,8 @@ impl Endpoint {
             if epoll_wait(fd, Duration::ZERO).is_ok_and(|ready| ready > 0) {
                 return true;
             }
-            let before = Instant::now();
-            std::thread::yield_now();
             // Somebody else had work for this CPU: looking on would take it away from them.
-            if before.elapsed() > YIELD_CONTENDED || since.elapsed() >= time {
+            if gave_way() || since.elapsed() >= time {
                 return false;
             }
         }

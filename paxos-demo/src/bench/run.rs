@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::BenchError;
 use super::progress::Progress;
+use super::under_load::{Watch, under_load};
 use crate::cli::{BackendChoice, HookChoice};
 use crate::cluster::{Cluster, ClusterError, Spec};
 use crate::config::OffloadChoice;
@@ -14,12 +15,8 @@ use crate::node::NodeStatus;
 use crate::report::{self, Latency, Run, Setting, round};
 use crate::status::RoleName;
 use crate::stop::Stop;
-use crate::workload::{self, Control, Load, Phase};
+use crate::workload::Load;
 
-/// Load before the measured window: caches, neighbours and the CPU's clock settle.
-pub const WARM_UP: Duration = Duration::from_millis(500);
-/// How often the display moves.
-const GLANCE: Duration = Duration::from_millis(100);
 /// How long replicas may take to hold the same state once the load has ended.
 const CONVERGE_TIMEOUT: Duration = Duration::from_secs(10);
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -80,20 +77,18 @@ pub fn measure(spec: &RunSpec, stop: &Stop, progress: &mut Progress) -> Result<M
     }
     let mut cluster = Cluster::start(cluster_spec, stop)?;
 
-    let group = cluster.group();
-    let socket = cluster.client_socket()?;
     let Setting { clients, payload_bytes, rate_rps, .. } = spec.setting;
     let load = Load { clients, payload_bytes, rate: rate_rps.map(f64::from) };
-    let control = Control::default();
-    let (before, after, outcome) = std::thread::scope(|scope| {
-        let generator = scope.spawn(|| workload::run(socket, &group, load, &control));
-        let window = Window { cluster: &mut cluster, control: &control, stop, progress };
-        let samples = window.watch(Duration::from_secs_f64(spec.seconds));
-        control.enter(if samples.is_ok() { Phase::Drain } else { Phase::Abort });
-        let outcome = generator.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let (before, after) = samples?;
-        Ok::<_, BenchError>((before, after, outcome?))
-    })?;
+    let length = Duration::from_secs_f64(spec.seconds);
+    let ((before, after), mut outcomes) =
+        under_load(std::slice::from_mut(&mut cluster), load, stop, progress, |watch| {
+            watch.warm_up()?;
+            let before = Sample::take(watch)?;
+            watch.begin(length);
+            watch.until(length)?;
+            Ok((before, Sample::take(watch)?))
+        })?;
+    let outcome = outcomes.remove(0);
     check_backend(spec.backend, &after.statuses)?;
 
     let mut problems = outcome.error_samples;
@@ -136,58 +131,18 @@ struct Sample {
     statuses: Vec<NodeStatus>,
 }
 
-struct Window<'a> {
-    cluster: &'a mut Cluster,
-    control: &'a Control,
-    stop: &'a Stop,
-    progress: &'a mut Progress,
-}
-
-impl Window<'_> {
-    /// Warm-up, then the measured window between two samples.
-    fn watch(mut self, length: Duration) -> Result<(Sample, Sample), BenchError> {
-        self.wait(WARM_UP, None)?;
-        let before = self.sample()?;
-        self.control.enter(Phase::Measure);
-        self.wait(length, Some(length))?;
-        let after = self.sample()?;
-        Ok((before, after))
-    }
-
-    fn wait(&mut self, length: Duration, of: Option<Duration>) -> Result<(), BenchError> {
-        let start = Instant::now();
-        let answered = self.control.answered();
-        loop {
-            let passed = start.elapsed();
-            if let Some(of) = of {
-                let done = self.control.answered() - answered;
-                self.progress
-                    .moved(passed.as_secs_f64() / of.as_secs_f64(), done as f64 / passed.as_secs_f64());
-            }
-            if passed >= length {
-                return Ok(());
-            }
-            self.cluster.check_alive()?;
-            if self.stop.sleep(GLANCE.min(length - passed)) {
-                return Err(ClusterError::Interrupted.into());
-            }
-        }
-    }
-
-    fn sample(&self) -> Result<Sample, BenchError> {
+impl Sample {
+    /// Of the only group that is watched.
+    fn take(watch: &Watch<'_>) -> Result<Self, BenchError> {
         let system = |action| move |source: io::Error| BenchError::System { action, source };
-        let found = self.cluster.statuses(STATUS_TIMEOUT)?;
-        let statuses: Vec<NodeStatus> = found.iter().flatten().cloned().collect();
-        if statuses.len() != found.len() {
-            let silent = io::Error::new(io::ErrorKind::TimedOut, "a replica does not answer status requests");
-            return Err(system("ask for status")(silent));
-        }
+        let cluster = &watch.clusters()[0];
+        let statuses = statuses(cluster)?;
         let processes = (0..statuses.len())
-            .map(|id| self.cluster.pid(id).map_or(Ok(ProcessCpu::default()), process_cpu))
+            .map(|id| cluster.pid(id).map_or(Ok(ProcessCpu::default()), process_cpu))
             .collect::<io::Result<_>>()
             .map_err(system("read the CPU time of a replica"))?;
         let machine = MachineCpu::now().map_err(system("read the machine's CPU time"))?;
-        Ok(Sample { answered: self.control.answered(), machine, processes, statuses })
+        Ok(Self { answered: watch.answered(), machine, processes, statuses })
     }
 }
 
@@ -254,6 +209,17 @@ pub(crate) fn check_backend(asked: BackendChoice, statuses: &[NodeStatus]) -> Re
             reason: status.node.fallback.clone().unwrap_or_else(|| "it does not say why".to_owned()),
         }),
     }
+}
+
+/// What every replica says of itself; an error if one does not answer.
+pub(crate) fn statuses(cluster: &Cluster) -> Result<Vec<NodeStatus>, BenchError> {
+    let silent = |id| {
+        let text = format!("replica {id} does not answer");
+        let source = io::Error::new(io::ErrorKind::TimedOut, text);
+        BenchError::System { action: "ask for status", source }
+    };
+    let found = cluster.statuses(STATUS_TIMEOUT)?;
+    found.into_iter().enumerate().map(|(id, status)| status.ok_or_else(|| silent(id))).collect()
 }
 
 /// Counters that are not there must not be read as zeros.

@@ -1,12 +1,25 @@
 //! `groups --json`, and the table by number of groups.
 
 use comfy_table::Table;
-use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde::Serialize;
 
-use crate::bench::table::{grouped, short};
+use crate::bench::table::{grouped, short, table};
 use crate::cli::Leaders;
-use crate::report::{BASELINE, Batch, Host, Latency, median, quantile, round};
+use crate::report::{BASELINE, Batch, Host, Latency, Pairs, Repeat, median, round};
+
+/// Columns of the table.
+const COLUMNS: [&str; 10] = [
+    "groups",
+    "leaders",
+    "backend",
+    "requests/s",
+    "p50 us",
+    "p99 us",
+    "CPU us/req",
+    "foreign/req",
+    "view changes",
+    "x udp",
+];
 
 /// A whole report.
 #[derive(Clone, Debug, Serialize)]
@@ -95,21 +108,9 @@ impl GroupsReport {
 
     /// For people.
     pub fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(UTF8_FULL_CONDENSED).set_header([
-            "groups",
-            "leaders",
-            "backend",
-            "requests/s",
-            "p50 us",
-            "p99 us",
-            "CPU us/req",
-            "foreign/req",
-            "view changes",
-            "x udp",
-        ]);
-        for line in &self.summary {
-            table.add_row([
+        let row = |line: &Line| {
+            let ratio = line.throughput_ratio;
+            vec![
                 line.groups.to_string(),
                 format!("{:?}", line.leaders).to_lowercase(),
                 line.backend.clone(),
@@ -119,11 +120,21 @@ impl GroupsReport {
                 short(line.cpu_us_per_request),
                 short(line.foreign_per_request),
                 line.view_changes.to_string(),
-                line.throughput_ratio
+                ratio
                     .map_or(String::new(), |[low, middle, high]| format!("{middle:.2} ({low:.2}-{high:.2})")),
-            ]);
-        }
-        table
+            ]
+        };
+        table(COLUMNS, 3, self.summary.iter().map(row).collect())
+    }
+}
+
+impl Repeat for GroupsRun {
+    fn repeat(&self) -> usize {
+        self.repeat
+    }
+
+    fn requests(&self) -> u64 {
+        self.requests
     }
 }
 
@@ -146,16 +157,12 @@ fn summarise(runs: &[GroupsRun]) -> Vec<Line> {
             round(median(&own.iter().map(|run| value(run)).collect::<Vec<_>>()).unwrap_or(0.0), 2)
         };
         let base = alike(BASELINE);
-        let pairs = own.iter().filter_map(|run| {
-            let beside = base.iter().find(|base| base.repeat == run.repeat && base.throughput_rps > 0.0)?;
-            Some(run.throughput_rps / beside.throughput_rps)
-        });
-        let ratios: Vec<f64> = pairs.collect();
-        let at = |q| quantile(&ratios, q).map(|ratio| round(ratio, 3));
-        let throughput_ratio = match (at(0.25), at(0.5), at(0.75)) {
-            (Some(low), Some(middle), Some(high)) if backend != BASELINE => Some([low, middle, high]),
-            _ => None,
+        let pairs = Pairs::of(own.iter().copied(), base.iter().copied());
+        let ratio = || {
+            let [low, high] = pairs.quartiles(|run| run.throughput_rps)?;
+            Some([low, pairs.median(|run| run.throughput_rps)?, high])
         };
+        let throughput_ratio = if backend == BASELINE { None } else { ratio() };
         Line {
             throughput_rps: of(|run| run.throughput_rps),
             p50_us: of(|run| run.latency_us.p50),
@@ -206,12 +213,17 @@ mod tests {
             run("ebpf", 2, 0, 36.0),
             run("udp", 1, 1, 100.0),
             run("ebpf", 1, 1, 400.0),
+            // Silence has no ratio.
+            GroupsRun { requests: 0, ..run("ebpf", 2, 1, 0.0) },
+            run("udp", 2, 1, 12.0),
         ];
         let report = GroupsReport::new(crate::bench::host([("tc", "bridge")].into_iter()), runs);
         let ratios: Vec<_> = report.summary.iter().map(|line| line.throughput_ratio).collect();
         assert_eq!(ratios, [None, Some([2.5, 3.0, 3.5]), None, Some([3.0, 3.0, 3.0])]);
         assert_eq!(report.summary[1].throughput_rps, 210.0);
-        assert!(report.table().to_string().contains("3.00 (2.50-3.50)"));
+        let text = report.table().to_string();
+        assert!(text.contains("3.00 (2.50-3.50)"), "{text}");
+        assert!(text.contains("┆         12 ┆"), "numbers are on the right: {text}");
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
         assert_eq!(json["runs"][0]["leaders"], "together");
         assert_eq!((&json["host"]["hook"], &json["host"]["fabric"]), (&"tc".into(), &"bridge".into()));

@@ -1,6 +1,5 @@
 //! One run: so many groups on the same hosts, each loaded by a generator of its own.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,20 +9,18 @@ use hdrhistogram::Histogram;
 use super::report::GroupsRun;
 use crate::bench::BenchError;
 use crate::bench::progress::Progress;
-use crate::bench::run::{WARM_UP, check_backend, check_counters, converge};
+use crate::bench::run::{self, check_backend, check_counters, converge};
+use crate::bench::under_load::under_load;
 use crate::cli::{BackendChoice, Leaders};
 use crate::cluster::{Cluster, ClusterError, Site};
 use crate::measure::MachineCpu;
 use crate::node::NodeStatus;
 use crate::report::{Batch, Latency, round};
 use crate::stop::Stop;
-use crate::workload::{self, Control, Load, LoadError, Outcome, Phase};
+use crate::workload::{Load, Outcome};
 
 /// Size of the values.
 const PAYLOAD_BYTES: usize = 64;
-const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often the display moves.
-const GLANCE: Duration = Duration::from_millis(100);
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -95,41 +92,15 @@ pub fn measure(spec: &Spec, stop: &Stop, progress: &mut Progress) -> Result<Meas
     let mut clusters = start(spec, &of, stop)?;
     let before = statuses(&clusters)?;
     before.iter().try_for_each(|of_group| check_backend(spec.backend, of_group))?;
-    let (cpu, outcomes) = load(&mut clusters, spec, stop, progress)?;
-    let (mut problems, mut errors) = (Vec::new(), 0);
-    for (number, (cluster, outcome)) in clusters.iter().zip(&outcomes).enumerate() {
-        let group = number + 1;
-        errors += outcome.errors;
-        if outcome.requests == 0 {
-            problems.push(format!("group {group}: no answer in the window"));
-            errors += 1;
-        }
-        problems.extend(outcome.error_samples.iter().map(|text| format!("group {group}: {text}")));
-        if let Err(text) = converge(cluster, stop)? {
-            problems.push(format!("group {group}: {text}"));
-            errors += 1;
-        }
-    }
+    let (busy, outcomes) = load(&mut clusters, spec, stop, progress)?;
+    let converged = clusters.iter().map(|cluster| converge(cluster, stop)).collect::<Result<Vec<_>, _>>()?;
     let after = statuses(&clusters)?;
-    for (number, of_group) in after.iter().enumerate() {
-        let heard = heard_of_others(of_group);
-        if heard > 0 {
-            problems.push(format!("group {}: heard {heard} packets of another group", number + 1));
-            errors += heard;
-        }
-    }
+    let found = Found { outcomes: &outcomes, converged: &converged, before: &before, after: &after };
+    let (problems, errors) = found.problems();
 
     let rates: Vec<f64> = outcomes.iter().map(rate).collect();
     let requests: u64 = outcomes.iter().map(|outcome| outcome.requests).sum();
     let answered = requests.max(1) as f64;
-    let grown = |count: fn(&NodeStatus) -> u64| {
-        let sum = |all: &[Vec<NodeStatus>]| all.iter().flatten().map(count).sum::<u64>();
-        sum(&after).saturating_sub(sum(&before))
-    };
-    let view_changes = grown(|status| status.replica.counters.view_changes);
-    if view_changes > 0 {
-        problems.push(format!("{view_changes} view changes under load"));
-    }
     // What the groups did in the whole run, whose requests are more than those of the window.
     let all = outcomes.iter().map(|outcome| outcome.checked).sum::<u64>().max(1) as f64;
     let run = GroupsRun {
@@ -145,15 +116,65 @@ pub fn measure(spec: &Spec, stop: &Stop, progress: &mut Progress) -> Result<Meas
         throughput_rps: round(rates.iter().sum(), 1),
         by_group_rps: rates.iter().map(|rate| round(*rate, 1)).collect(),
         latency_us: Latency::of(&together(&outcomes)),
-        cpu_us_per_request: round(cpu.as_secs_f64() * 1e6 / answered, 2),
-        foreign_per_request: round(
-            grown(|status| status.node.verdicts.get("pass_foreign").copied().unwrap_or(0)) as f64 / all,
-            2,
-        ),
-        view_changes,
+        cpu_us_per_request: round(busy.as_secs_f64() * 1e6 / answered, 2),
+        foreign_per_request: round(found.grown(looks_at_others) as f64 / all, 2),
+        view_changes: found.grown(view_changes),
     };
     let hook = before[0][0].node.hook.clone();
     Ok(Measured { run, problems, hook, fabric: clusters[0].fabric_name() })
+}
+
+/// What a run has left to be judged, by group.
+struct Found<'a> {
+    outcomes: &'a [Outcome],
+    converged: &'a [Result<(), String>],
+    before: &'a [Vec<NodeStatus>],
+    after: &'a [Vec<NodeStatus>],
+}
+
+impl Found<'_> {
+    /// What is wrong, in words, and how many errors that is.
+    fn problems(&self) -> (Vec<String>, u64) {
+        let (mut problems, mut errors) = (Vec::new(), 0);
+        let groups = self.outcomes.iter().zip(self.converged).zip(self.after);
+        for (number, ((outcome, converged), after)) in (1..).zip(groups) {
+            let mut wrong = |text: &str, count: u64| {
+                problems.push(format!("group {number}: {text}"));
+                errors += count;
+            };
+            outcome.error_samples.iter().for_each(|text| wrong(text, 0));
+            if outcome.requests == 0 {
+                wrong("no answer in the window", 1);
+            }
+            if let Err(text) = converged {
+                wrong(text, 1);
+            }
+            let heard = heard_of_others(after);
+            if heard > 0 {
+                wrong(&format!("heard {heard} packets of another group"), heard);
+            }
+            errors += outcome.errors;
+        }
+        let changes = self.grown(view_changes);
+        if changes > 0 {
+            problems.push(format!("{changes} view changes under load"));
+        }
+        (problems, errors)
+    }
+
+    /// By how much a counter grew, all replicas together.
+    fn grown(&self, count: fn(&NodeStatus) -> u64) -> u64 {
+        let sum = |all: &[Vec<NodeStatus>]| all.iter().flatten().map(count).sum::<u64>();
+        sum(self.after).saturating_sub(sum(self.before))
+    }
+}
+
+fn view_changes(status: &NodeStatus) -> u64 {
+    status.replica.counters.view_changes
+}
+
+fn looks_at_others(status: &NodeStatus) -> u64 {
+    status.node.verdicts.get("pass_foreign").copied().unwrap_or(0)
 }
 
 /// Packets that reached a replica though their header names another group or configuration.
@@ -182,12 +203,9 @@ fn together(outcomes: &[Outcome]) -> Histogram<u64> {
 
 /// What every replica says, by group.
 fn statuses(clusters: &[Cluster]) -> Result<Vec<Vec<NodeStatus>>, BenchError> {
+    let system = |source| BenchError::System { action: "read the counters", source };
     let of = |cluster: &Cluster| {
-        let found = cluster.statuses(STATUS_TIMEOUT)?;
-        let silent = || io::Error::new(io::ErrorKind::TimedOut, "a replica does not answer status requests");
-        let all: Option<Vec<_>> = found.into_iter().collect();
-        let system = |source| BenchError::System { action: "ask for status", source };
-        let all = all.ok_or_else(silent).map_err(system)?;
+        let all = run::statuses(cluster)?;
         check_counters(&all).map_err(system)?;
         Ok(all)
     };
@@ -202,61 +220,73 @@ fn load(
     progress: &mut Progress,
 ) -> Result<(Duration, Vec<Outcome>), BenchError> {
     let load = Load { clients: spec.clients, payload_bytes: PAYLOAD_BYTES, rate: None };
-    let mut sites = Vec::with_capacity(clusters.len());
-    for cluster in clusters.iter() {
-        sites.push((cluster.client_socket()?, cluster.group(), Control::default()));
-    }
-    let controls: Vec<&Control> = sites.iter().map(|(_, _, control)| control).collect();
-    let enter = |phase| controls.iter().for_each(|control| control.enter(phase));
-    std::thread::scope(|scope| {
-        let mut generators = Vec::with_capacity(sites.len());
-        for (socket, group, control) in &sites {
-            let socket = socket.try_clone().map_err(LoadError::from)?;
-            generators.push(scope.spawn(move || workload::run(socket, group, load, control)));
-        }
-        let mut watch = || -> Result<Duration, BenchError> {
-            let cpu = || {
-                MachineCpu::now()
-                    .map_err(|source| BenchError::System { action: "read the machine's CPU time", source })
-            };
-            wait(clusters, WARM_UP, stop, |_| {})?;
-            let before = cpu()?;
-            let answered = || controls.iter().map(|control| control.answered()).sum::<u64>();
-            let first = answered();
-            enter(Phase::Measure);
-            let length = Duration::from_secs_f64(spec.seconds);
-            wait(clusters, length, stop, |passed| {
-                let rate = (answered() - first) as f64 / passed.as_secs_f64().max(0.001);
-                progress.moved(passed.as_secs_f64() / spec.seconds, rate);
-            })?;
-            Ok(cpu()?.since(before))
-        };
-        let busy = watch();
-        enter(if busy.is_ok() { Phase::Drain } else { Phase::Abort });
-        let outcomes = generators
-            .into_iter()
-            .map(|generator| generator.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect::<Result<Vec<_>, _>>();
-        Ok((busy?, outcomes?))
+    let length = Duration::from_secs_f64(spec.seconds);
+    let cpu = || {
+        MachineCpu::now()
+            .map_err(|source| BenchError::System { action: "read the machine's CPU time", source })
+    };
+    under_load(clusters, load, stop, progress, |watch| {
+        watch.warm_up()?;
+        let before = cpu()?;
+        watch.begin(length);
+        watch.until(length)?;
+        Ok(cpu()?.since(before))
     })
 }
 
-fn wait(
-    clusters: &mut [Cluster],
-    length: Duration,
-    stop: &Stop,
-    mut moved: impl FnMut(Duration),
-) -> Result<(), BenchError> {
-    let start = std::time::Instant::now();
-    loop {
-        let passed = start.elapsed();
-        moved(passed);
-        if passed >= length {
-            return Ok(());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(requests: u64) -> Outcome {
+        Outcome {
+            requests,
+            seconds: 1.0,
+            checked: requests,
+            errors: 0,
+            error_samples: Vec::new(),
+            retries: 0,
+            latency: Histogram::new(3).unwrap(),
         }
-        clusters.iter_mut().try_for_each(Cluster::check_alive)?;
-        if stop.sleep(GLANCE.min(length - passed)) {
-            return Err(ClusterError::Interrupted.into());
-        }
+    }
+
+    /// What is wrong with two groups of one replica, after `change`.
+    fn wrong(
+        change: impl FnOnce(&mut [Outcome], &mut [Result<(), String>], &mut [Vec<NodeStatus>]),
+    ) -> (Vec<String>, u64) {
+        let (mut outcomes, mut converged) = (vec![outcome(7), outcome(9)], vec![Ok(()), Ok(())]);
+        let mut before = vec![vec![crate::soak::tests::status()]; 2];
+        // Views that were left before the load are no matter of it.
+        before[0][0].replica.counters.view_changes = 1;
+        let mut after = before.clone();
+        change(&mut outcomes, &mut converged, &mut after);
+        let found = Found { outcomes: &outcomes, converged: &converged, before: &before, after: &after };
+        found.problems()
+    }
+
+    #[test]
+    fn whatever_is_wrong_with_a_group_is_said_of_it() {
+        assert_eq!(wrong(|_, _, _| ()), (vec![], 0));
+        let one = |text: &str, errors| (vec![text.to_owned()], errors);
+        assert_eq!(wrong(|of, _, _| of[1] = outcome(0)), one("group 2: no answer in the window", 1));
+        let several = |of: &mut [Outcome]| {
+            of[0].errors = 3;
+            of[0].error_samples.push("no answer".to_owned());
+        };
+        assert_eq!(wrong(|of, _, _| several(of)), one("group 1: no answer", 3));
+        assert_eq!(wrong(|_, of, _| of[0] = Err("apart".to_owned())), one("group 1: apart", 1));
+        let heard = |of: &mut NodeStatus| {
+            of.node.verdicts.insert("pass_config".to_owned(), 4);
+        };
+        assert_eq!(
+            wrong(|_, _, of| heard(&mut of[1][0])),
+            one("group 2: heard 4 packets of another group", 4)
+        );
+    }
+
+    #[test]
+    fn a_view_change_in_the_middle_of_a_run_is_said() {
+        let left = |of: &mut [Vec<NodeStatus>]| of[1][0].replica.counters.view_changes += 2;
+        assert_eq!(wrong(|_, _, of| left(of)), (vec!["2 view changes under load".to_owned()], 0));
     }
 }

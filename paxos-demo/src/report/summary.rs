@@ -2,9 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BASELINE, Run, Setting, median, quantile, round};
+use super::{BASELINE, Pairs, Repeat, Run, Setting, quantile};
 use crate::cli::BackendChoice;
 use crate::config::{Durability, OffloadChoice};
+
+impl Repeat for Run {
+    fn repeat(&self) -> usize {
+        self.repeat
+    }
+
+    fn requests(&self) -> u64 {
+        self.requests
+    }
+}
 
 /// What repeats of a run have in common.
 #[derive(Copy, Clone, Debug, PartialEq)]
@@ -118,13 +128,7 @@ pub fn summarise(runs: &[Run]) -> Vec<Summary> {
 
 /// One series, and what it is compared with.
 fn compare(runs: &[Run], of: Series<'_>, vs: Series<'_>) -> Option<Summary> {
-    let answered = |run: &&Run| run.requests > 0;
-    let base = |repeat: usize| vs.runs(runs).filter(answered).find(|run| run.repeat == repeat);
-    let compared = of.runs(runs).filter(answered);
-    let pairs: Vec<(&Run, &Run)> = compared.filter_map(|run| Some((run, base(run.repeat)?))).collect();
-    let ratios =
-        |value: fn(&Run) -> f64| pairs.iter().map(|(run, base)| value(run) / value(base)).collect::<Vec<_>>();
-    let throughput = ratios(|run| run.throughput_rps);
+    let pairs = Pairs::of(of.runs(runs), vs.runs(runs));
     Some(Summary {
         backend: of.backend.to_owned(),
         offloads: of.offloads.to_vec(),
@@ -132,14 +136,11 @@ fn compare(runs: &[Run], of: Series<'_>, vs: Series<'_>) -> Option<Summary> {
         vs_authentication: vs.setting.authentication,
         vs_durability: vs.setting.durability,
         setting: of.setting,
-        pairs: pairs.len(),
-        throughput_ratio: round(median(&throughput)?, 3),
-        throughput_ratio_quartiles: [
-            round(quantile(&throughput, 0.25)?, 3),
-            round(quantile(&throughput, 0.75)?, 3),
-        ],
-        p50_ratio: round(median(&ratios(|run| run.latency_us.p50))?, 3),
-        p99_ratio: round(median(&ratios(|run| run.latency_us.p99))?, 3),
-        cpu_ratio: round(median(&ratios(|run| run.cpu_us_per_request))?, 3),
+        pairs: pairs.count(),
+        throughput_ratio: pairs.median(|run| run.throughput_rps)?,
+        throughput_ratio_quartiles: pairs.quartiles(|run| run.throughput_rps)?,
+        p50_ratio: pairs.median(|run| run.latency_us.p50)?,
+        p99_ratio: pairs.median(|run| run.latency_us.p99)?,
+        cpu_ratio: pairs.median(|run| run.cpu_us_per_request)?,
     })
 }

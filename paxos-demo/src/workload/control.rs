@@ -24,9 +24,9 @@ pub struct Control {
 }
 
 impl Control {
-    /// Moves the run to a later phase.
+    /// Moves the run to a later phase; it never goes back.
     pub fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Relaxed);
+        self.phase.fetch_max(phase as u8, Ordering::Relaxed);
     }
 
     /// Requests answered so far, for display.
@@ -46,6 +46,25 @@ impl Control {
             1 => Phase::Measure,
             2 => Phase::Drain,
             _ => Phase::Abort,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_told_to_stop_at_once_does_not_drain() {
+        let control = Control::default();
+        for (phase, then) in [
+            (Phase::Measure, Phase::Measure),
+            (Phase::WarmUp, Phase::Measure),
+            (Phase::Abort, Phase::Abort),
+            (Phase::Drain, Phase::Abort),
+        ] {
+            control.enter(phase);
+            assert_eq!(control.phase(), then);
         }
     }
 }

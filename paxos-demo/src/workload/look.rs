@@ -8,11 +8,11 @@
 
 use std::time::{Duration, Instant};
 
+use electrode::clock::gave_way;
+
 /// How long to look: ten times the slowest median of our backends and OmniPaxos with one client (kernel UDP's, about
 /// 100 us), and more than etcd's. A limit among the medians would have the slower ones pay for the wake-up alone.
 const LOOK: Duration = Duration::from_millis(1);
-/// A yield that takes longer has let somebody else run.
-const YIELD_CONTENDED: Duration = Duration::from_micros(5);
 
 /// A while of looking.
 #[derive(Debug)]
@@ -26,14 +26,12 @@ impl Look {
 
     /// Gives way to whoever wants this CPU; whether to look once more. Not if somebody did.
     pub fn goes_on(&self) -> bool {
-        let before = Instant::now();
-        std::thread::yield_now();
-        worth_it(before.saturating_duration_since(self.0), before.elapsed())
+        worth_it(self.0.elapsed(), gave_way())
     }
 }
 
-fn worth_it(looked: Duration, yielded: Duration) -> bool {
-    looked < LOOK && yielded <= YIELD_CONTENDED
+fn worth_it(looked: Duration, contended: bool) -> bool {
+    looked < LOOK && !contended
 }
 
 #[cfg(test)]
@@ -43,10 +41,10 @@ mod tests {
     #[test]
     fn a_look_ends_with_its_time_or_when_somebody_wants_the_cpu() {
         let us = Duration::from_micros;
-        assert!(worth_it(us(0), us(1)));
-        assert!(worth_it(us(999), us(5)));
-        assert!(!worth_it(us(1000), us(1)));
-        assert!(!worth_it(us(10), us(6)));
+        assert!(worth_it(us(0), false));
+        assert!(worth_it(us(999), false));
+        assert!(!worth_it(us(1000), false));
+        assert!(!worth_it(us(10), true));
         let look = Look::begin();
         while look.goes_on() {}
     }

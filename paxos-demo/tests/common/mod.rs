@@ -1,5 +1,7 @@
 //! What tests of whole clusters share: the replicas are processes of the program under test.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
+
+mod privileged;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,24 +12,13 @@ use paxos_demo::cli::BackendChoice;
 use paxos_demo::cluster::{Cluster, Spec};
 use paxos_demo::stop::Stop;
 
+pub use self::privileged::privileged;
+
 /// Long enough for a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_paxos-demo"))
-}
-
-/// Whether virtual hosts can be made: use as `if !privileged("name") { return; }`. A skip is shown; under
-/// `ELECTRODE_REQUIRE_EBPF=1` it is a failure.
-pub fn privileged(test: &str) -> bool {
-    let Err(reason) = electrode::fabric::available() else { return true };
-    assert!(
-        std::env::var_os("ELECTRODE_REQUIRE_EBPF").is_none_or(|value| value != "1"),
-        "{test} must not be skipped: {reason}"
-    );
-    // Not `eprintln`: the harness captures that, and a skip that nobody sees is a defect.
-    writeln!(std::io::stderr(), "SKIPPED {test}: {reason}").expect("standard error is open");
-    false
 }
 
 /// A specification whose replicas run the program under test over kernel UDP on loopback.
@@ -68,6 +59,18 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 pub fn alive(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Signals a process that the test started and has not reaped.
+pub fn signal(pid: u32, signal: i32) {
+    // SAFETY: takes numbers only.
+    assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0);
+}
+
+/// Processes whose parent is `pid`.
+pub fn children(pid: u32) -> Vec<u32> {
+    let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().map(|word| word.parse().unwrap()).collect()
 }
 
 /// A Redis client that shows bytes as they are.

@@ -23,7 +23,8 @@ use paxos_demo::config::Durability;
 use paxos_demo::linearize::number::{Answer, NumberOperation, Request};
 use paxos_demo::linearize::{BUDGET, check_keys};
 
-use self::nemesis::{Nemesis, Trouble, signal};
+use self::common::signal;
+use self::nemesis::{Nemesis, Trouble};
 use self::recorder::{History, Recorder, decode, encode, key_name};
 use self::site::Site;
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use electrode::fabric::LinkFaults;
 
+use crate::common::signal;
 use crate::site::Site;
 
 /// Which kinds of trouble a run sees. A kind that is named twice comes twice as often.
@@ -150,10 +151,4 @@ impl Nemesis {
     fn sleep(&mut self, range_ms: RangeInclusive<u64>) {
         std::thread::sleep(Duration::from_millis(self.rng.u64(range_ms)));
     }
-}
-
-/// Sends a signal to a replica that this test started and has not reaped.
-pub fn signal(pid: u32, signal: i32) {
-    // SAFETY: takes numbers only.
-    assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0);
 }

@@ -1,3 +1,7 @@
+use std::collections::BTreeSet;
+
+use electrode::abi::Verdict;
+
 use super::*;
 use crate::soak::cut::tests::counts;
 
@@ -178,6 +182,31 @@ fn one_loss_excuses_one_packet() {
     assert_eq!(wrong(members.clone()), [ALL]);
     members[0].interface_drops = 3;
     assert_eq!(wrong(members), [""; 0]);
+}
+
+/// What the equations name one by one: messages, and what becomes of a carrier.
+const BY_NAME: [&str; 6] =
+    ["pass_message", "carrier", "carrier_malformed", "clone_sent", "clone_failed", "clone_unresolved"];
+/// Of which no equation speaks: another's packets, whose number nobody knows, and a bell that is rung beside the verdict
+/// on the packet.
+const UNSPOKEN: [&str; 2] = ["pass_foreign", "rang"];
+
+#[test]
+fn every_verdict_has_one_place_in_the_books() {
+    let lists = [&VOTES[..], &FROM_LEADER, &ANY_KIND, &BY_NAME, &UNSPOKEN];
+    let mut listed = lists.concat();
+    let mut all: Vec<_> = Verdict::ALL.iter().map(|verdict| verdict.name()).collect();
+    listed.sort_unstable();
+    all.sort_unstable();
+    assert_eq!(listed, all, "a new verdict: where does its packet end?");
+
+    let cut = Cut::of(group(), 0);
+    let equations = balance(&cut, &cut);
+    let terms = equations.iter().flat_map(|equation| [&equation.left, &equation.right, &equation.losses]);
+    let spoken: BTreeSet<&str> = terms.flatten().map(|term| term.name.as_str()).collect();
+    for name in all {
+        assert_eq!(spoken.contains(name), !UNSPOKEN.contains(&name), "{name}");
+    }
 }
 
 #[test]
