@@ -46,7 +46,7 @@ struct Session {
 /// allocates nothing unless its result is long.
 #[derive(Debug)]
 pub struct ClientTable {
-    slots: HashMap<u64, u32>,
+    slots: HashMap<u64, u32, ahash::RandomState>,
     sessions: Vec<Session>,
     capacity: usize,
     oldest: u32,
@@ -60,7 +60,7 @@ impl ClientTable {
     pub fn new(capacity: usize) -> Self {
         assert!(capacity > 0 && capacity < NIL as usize, "capacity of the client table");
         Self {
-            slots: HashMap::new(),
+            slots: HashMap::default(),
             sessions: Vec::new(),
             capacity,
             oldest: NIL,

@@ -36,7 +36,8 @@ impl Pair {
 
 /// All pairs. A copy is free, and later changes of the store copy only what they touch: this is what makes a
 /// snapshot of any size cost nothing while it is taken. Its order means nothing.
-pub type Pairs = imbl::HashMap<Arc<[u8]>, Pair>;
+pub type Pairs =
+    imbl::GenericHashMap<Arc<[u8]>, Pair, ahash::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
 
 /// The store.
 #[derive(Clone, Debug)]
