@@ -10,6 +10,10 @@ use crate::clock::gave_way;
 use crate::error::{Error, Result};
 use crate::words::GateState;
 
+/// Events since the last sleep that still are a dialogue, where one follows the other. Measured: with 1 a leader with 16
+/// clients that batches was a fifth slower, with 20 sockets with 64 clients a tenth.
+const QUIET_EVENTS: usize = 4;
+
 /// What a sleeping follower wants to be woken for. Datagrams always wake.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Patience {
@@ -75,8 +79,8 @@ impl Endpoint {
         self.path.disarm();
     }
 
-    /// Looks for `time` without sleeping; whether there is something to poll. For a `quiet` dialogue only, where
-    /// one event follows the other: under load a nap gathers more for the next poll. Gives way to whoever
+    /// Looks for `time` without sleeping; whether there is something to poll. For a `quiet` dialogue only
+    /// ([`QUIET_EVENTS`]): under load a nap gathers more for the next poll. Gives way to whoever
     /// else wants the CPU.
     fn look(&mut self, quiet: bool, time: Duration) -> bool {
         if time.is_zero() || !quiet || self.state == GateState::Follow {
@@ -105,7 +109,7 @@ impl Endpoint {
         if self.wait.is_none() {
             return Ok(());
         }
-        let quiet = std::mem::take(&mut self.events_since_wait) == 1;
+        let quiet = (1..=QUIET_EVENTS).contains(&std::mem::take(&mut self.events_since_wait));
         if self.look(quiet, timeout.min(self.config.busy_poll)) || !self.arm(patience) {
             return Ok(());
         }
