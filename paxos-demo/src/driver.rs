@@ -319,7 +319,7 @@ impl Driver {
         };
         let follows_log = !self.replica.is_leading() && self.endpoint.logs_in_kernel();
         let (timeout, patience) = if follows_log && load.comes_by_itself() {
-            let turn = until_turn(now, config.me.index(), self.members);
+            let turn = until_turn(now, config.me.index(), self.members, self.endpoint.local_addr().port());
             (until_deadline.min(turn), Patience::Batch(self.log_slots / LOG_PART))
         } else {
             (until_deadline, Patience::Eager)

@@ -158,9 +158,10 @@ fn samples_are_kept_when_a_replica_dies_under_load() {
         return;
     }
     // How soon the first sample is taken is the machine's affair: the replica lives for longer from time to time.
-    for seconds in [2, 4, 8, 16, 32] {
+    // It dies between two samples, which are a second apart.
+    for seconds in [2.5, 4.5, 8.5, 16.5, 32.5] {
         let soaked = Soaked::of(600.0, move |pid| {
-            std::thread::sleep(Duration::from_secs(seconds));
+            std::thread::sleep(Duration::from_secs_f64(seconds));
             signal(pid, libc::SIGKILL);
         });
         let report = soaked.report();

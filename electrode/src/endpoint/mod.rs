@@ -267,8 +267,8 @@ impl Endpoint {
         }
         self.close_gap(&mut f, &mut held_over)?;
         if held_over {
-            // U8: the socket is empty; what comes after the opening is the kernel's again, and what came
-            // just before it is in the socket for the next poll.
+            // U8: the socket is empty, or the budget is used up; what comes after the opening is the kernel's again, and what
+            // came before it is in the socket for the next poll.
             self.reopen(false)?;
         }
         self.send_acks();

@@ -68,10 +68,7 @@ impl Endpoint {
             Backend::Udp(UdpSend::Multicast) => Some(join_group(&config, &interface, &socket)?),
             _ => None,
         };
-        // The kernel joins only what goes to a socket that takes it joined. It must not join Prepares and acks on their way
-        // to a program, which takes them one by one: native XDP comes before, TC and generic XDP behind it.
-        let programs_come_later = !matches!(choice.hook, "none" | "xdp");
-        if !(programs_come_later && joins_received(&interface.name)) {
+        if may_take_joined(choice.hook, joins_received(&interface.name)) {
             socket.take_joined();
             group_socket.iter_mut().for_each(BatchSocket::take_joined);
         }
@@ -133,6 +130,13 @@ impl Endpoint {
             stats: Stats::default(),
         }
     }
+}
+
+/// Whether the socket may take joined what arrives together (UDP_GRO), for then the kernel joins what goes to it. It must not
+/// join Prepares and acks on their way to a program, which takes them one by one: native XDP comes before the place where a
+/// device that joins does so, TC and generic XDP come behind.
+fn may_take_joined(hook: &str, device_joins: bool) -> bool {
+    matches!(hook, "none" | "xdp") || !device_joins
 }
 
 /// A build without the kernel fast path cannot look for them.
@@ -256,4 +260,21 @@ pub(super) fn watch(epoll: &OwnedFd, source: BorrowedFd<'_>) -> io::Result<()> {
         libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, source.as_raw_fd(), &raw mut event)
     };
     if added < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Hook;
+
+    #[test]
+    fn nothing_is_joined_in_front_of_a_program() {
+        for hook in [Hook::Tc, Hook::XdpGeneric] {
+            assert!(!may_take_joined(hook.name(), true), "{hook:?}");
+            assert!(may_take_joined(hook.name(), false), "{hook:?}");
+        }
+        for hook in [Hook::Xdp.name(), "none"] {
+            assert!(may_take_joined(hook, true) && may_take_joined(hook, false), "{hook}");
+        }
+    }
 }

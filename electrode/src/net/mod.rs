@@ -1,7 +1,7 @@
 //! What the kernel's own tables say: interfaces, routes, neighbours. No address is configured twice.
 
+mod ethtool;
 mod filters;
-mod gro;
 mod interface;
 mod netlink;
 #[cfg(feature = "ebpf")]
@@ -17,9 +17,11 @@ pub(crate) mod socket;
 mod tables;
 mod xdp_features;
 
+#[cfg(feature = "fabric")]
+pub(crate) use ethtool::ethtool;
+pub(crate) use ethtool::joins_received;
 pub use filters::Direction;
 pub(crate) use filters::{ClsactFilter, clsact_filters};
-pub(crate) use gro::joins_received;
 pub use interface::{Interface, XdpMode, XdpProgram};
 pub(crate) use netlink::Netlink;
 #[cfg(feature = "ebpf")]

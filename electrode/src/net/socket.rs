@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub(crate) use self::inbox::{Received, Ring};
 use self::outbox::Outbox;
 
-/// Datagrams taken from the socket by one call.
+/// Messages taken from the socket by one call: datagrams, or rows of them that came as one.
 pub const BATCH: usize = 64;
 /// Room for one datagram; larger ones are dropped and counted.
 const DATAGRAM_BYTES_MAX: usize = 2048;
@@ -136,7 +136,7 @@ impl BatchSocket {
     }
 
     /// The same for a datagram that may leave together with others of its kind to the same address: the stack takes
-    /// them as one and cuts them apart at the device (UDP_SEGMENT). They arrive as any others.
+    /// them as one and cuts them apart at the device (UDP_SEGMENT), or hands them over together on the same host.
     pub fn queue_joining(&mut self, staged: &Range<usize>, to: SocketAddr) {
         self.outbox.queue(staged, to, true);
     }
@@ -214,10 +214,7 @@ impl BatchSocket {
     /// Takes up to [`BATCH`] messages that have arrived, without waiting, into the ring: datagrams, or several of them that
     /// came as one.
     pub(crate) fn receive(&mut self) -> io::Result<Received> {
-        let got = match self.calls {
-            Calls::Batched => self.receive_batch(BATCH),
-            Calls::Single => self.receive_batch(1),
-        };
+        let got = self.receive_messages();
         self.stats.syscalls += 1;
         match got {
             Ok(received) => {
@@ -240,18 +237,23 @@ impl BatchSocket {
         }
     }
 
-    fn receive_batch(&mut self, max: usize) -> io::Result<Received> {
-        let mut more = false;
-        match &mut self.io {
-            Io::Simulated(transport) => self.ring.take(&mut **transport, max),
-            Io::Kernel(socket) => {
-                let (messages, oversized) = self.ring.receive(socket.as_raw_fd(), max)?;
-                more = messages == BATCH;
-                self.stats.oversized += oversized;
+    fn receive_messages(&mut self) -> io::Result<Received> {
+        let messages = match &mut self.io {
+            Io::Simulated(transport) => {
+                self.ring.take(&mut **transport, BATCH);
+                self.ring.len()
             }
-        }
-        let datagrams = self.ring.len();
-        Ok(Received { datagrams, more: more || datagrams == BATCH })
+            Io::Kernel(socket) => {
+                let fd = socket.as_raw_fd();
+                let (messages, oversized) = match self.calls {
+                    Calls::Batched => self.ring.receive::<BATCH>(fd)?,
+                    Calls::Single => self.ring.receive::<1>(fd)?,
+                };
+                self.stats.oversized += oversized;
+                messages
+            }
+        };
+        Ok(Received { datagrams: self.ring.len(), more: messages == BATCH })
     }
 
     /// Datagram `i` of the last [`BatchSocket::receive`] and where it came from; empty if it was too large.

@@ -92,7 +92,10 @@ impl World {
     /// A gate has just closed. Programs that stand before it, with the word that was open, stay there for longer, some of
     /// them until it is open again: where that goes wrong, it does so rarely by itself.
     pub(super) fn hold_cpus(&mut self, node: usize) {
-        let Self { nodes, weather, rng, now, .. } = self;
+        let Self { nodes, weather, rng, now, stage, .. } = self;
+        if stage.is_some() {
+            return;
+        }
         for cpu in nodes[node].cpus.iter_mut().filter(|cpu| cpu.planned && cpu.run.is_some()) {
             if rng.bool() {
                 cpu.held_until = *now + rng.u64(1..=weather.stall_ns_max.max(5 * MS));

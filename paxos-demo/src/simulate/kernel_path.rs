@@ -87,10 +87,12 @@ impl FastPath for SimKernel {
     }
 
     fn freeze(&mut self) -> Result<()> {
-        self.at("freezing", |kernel| {
-            kernel.control.gate = GateWord { state: GateState::Frozen, ..kernel.gate() }.pack();
+        let was_frozen = self.at("freezing", |kernel| {
+            let gate = kernel.gate();
+            kernel.control.gate = GateWord { state: GateState::Frozen, ..gate }.pack();
+            gate.state == GateState::Frozen
         });
-        if self.stepped {
+        if self.stepped && !was_frozen {
             lock(&self.shared).hold_cpus(self.node);
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! The loop: what happens next, happens.
 
-use super::machine::Process;
+use super::machine::{Cpu, Process};
 use super::processes::{start, step};
 use super::world::{Happening, Shared, World, lock};
 
@@ -37,8 +37,9 @@ impl World {
             Happening::Arrive { node, frame } => self.arrive(node, frame),
             Happening::ToClient { client, frame } => self.reach_client(client, &frame),
             Happening::Cpu { node, cpu } => {
-                let held_until = self.nodes[node].cpus[cpu].held_until;
-                if held_until > self.now {
+                let Cpu { run, held_until, .. } = &self.nodes[node].cpus[cpu];
+                let held_until = *held_until;
+                if run.is_some() && held_until > self.now {
                     return self.plan(held_until, Happening::Cpu { node, cpu });
                 }
                 self.nodes[node].cpus[cpu].planned = false;

@@ -48,7 +48,7 @@ impl Ring {
     pub fn new(joined: bool) -> Self {
         let room = if joined { JOINED_BYTES_MAX } else { DATAGRAM_BYTES_MAX };
         Self {
-            // Fresh memory of the kernel: what no datagram is long enough for is never touched.
+            // Zeroed by the kernel, page by page when first used: what no datagram is long enough for takes no memory.
             buffers: vec![0; BATCH * (room + APART_BYTES)],
             room,
             names: vec![RawAddr::new((Ipv6Addr::UNSPECIFIED, 0).into()); BATCH],
@@ -85,17 +85,17 @@ impl Ring {
         }
     }
 
-    /// Takes up to `max` messages that have arrived, without waiting. Returns how many messages there were, and how many
+    /// Takes up to `MAX` messages that have arrived, without waiting. Returns how many messages there were, and how many
     /// datagrams in them were too large to be ours.
-    pub fn receive(&mut self, fd: RawFd, max: usize) -> io::Result<(usize, u64)> {
+    pub fn receive<const MAX: usize>(&mut self, fd: RawFd) -> io::Result<(usize, u64)> {
         self.parts.clear();
         let joined = self.room > DATAGRAM_BYTES_MAX;
         // SAFETY: all-zero iovecs and mmsghdrs are valid.
-        let mut iov: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
+        let mut iov: [libc::iovec; MAX] = unsafe { mem::zeroed() };
         // SAFETY: as above.
-        let mut messages: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
-        let mut controls = [Control::default(); BATCH];
-        for i in 0..max {
+        let mut messages: [libc::mmsghdr; MAX] = unsafe { mem::zeroed() };
+        let mut controls = [Control::default(); MAX];
+        for i in 0..MAX {
             let room = self.buffer(i);
             iov[i].iov_base = room.as_mut_ptr().cast();
             iov[i].iov_len = room.len();
@@ -108,12 +108,12 @@ impl Ring {
                 control::make_room(header, &mut controls[i]);
             }
         }
-        // SAFETY: `max` messages point to buffers, names and control messages of our own that live until the call returns.
+        // SAFETY: `MAX` messages point to buffers, names and control messages of our own that live until the call returns.
         let got = unsafe {
             libc::recvmmsg(
                 fd,
                 messages.as_mut_ptr(),
-                max as libc::c_uint,
+                MAX as libc::c_uint,
                 libc::MSG_DONTWAIT,
                 std::ptr::null_mut(),
             )
@@ -135,13 +135,15 @@ impl Ring {
     /// Parts a message of `bytes` into datagrams of `segment`, the last of which may be shorter. Returns how many were
     /// too large; they stay, empty.
     fn part(&mut self, message: usize, bytes: usize, segment: usize, cut: bool) -> u64 {
-        let too_large = cut || segment > DATAGRAM_BYTES_MAX;
         let count = bytes.div_ceil(segment.max(1)).max(1);
+        let mut oversized = 0;
         for n in 0..count {
             let at = n * segment;
-            let bytes = if too_large { 0 } else { segment.min(bytes - at) };
-            self.parts.push(Part { message, at, bytes });
+            let bytes = segment.min(bytes - at);
+            let too_large = cut || bytes > DATAGRAM_BYTES_MAX;
+            oversized += u64::from(too_large);
+            self.parts.push(Part { message, at, bytes: if too_large { 0 } else { bytes } });
         }
-        if too_large { count as u64 } else { 0 }
+        oversized
     }
 }
