@@ -9,8 +9,8 @@
 //!
 //! It is meant to be fast, for a comparison that a slow opponent loses says nothing:
 //!
-//! - It sends and receives with the `udp` backend of our own library: `sendmmsg` and `recvmmsg`, large buffers, replies
-//!   to one host as one (UDP_SEGMENT), the same waits. No packet meets a kernel program.
+//! - It sends and receives with the `udp` backend of our own library: `sendmmsg` and `recvmmsg`, large buffers, what
+//!   goes to or comes from one host as one (UDP_SEGMENT, UDP_GRO), the same waits. No packet meets a kernel program.
 //! - A batch size of 1, and nothing is taken from the library before all that arrived was given to it: it then joins
 //!   entries, acceptances and decided indexes of one round by itself. No request waits for a timer.
 //! - A message that fits shares a datagram with others for the same member. A `Decide` alone waits for company as

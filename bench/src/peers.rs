@@ -203,7 +203,7 @@ pub fn note(system: System) -> Option<&'static str> {
         System::Ebpf | System::Udp => None,
         System::Omnipaxos => Some(
             "omnipaxos: the library with its storage in memory, over the same batched UDP sockets as `udp` (sendmmsg, \
-             recvmmsg, UDP_SEGMENT); no recovery, no log on disk.",
+             recvmmsg, UDP_SEGMENT, UDP_GRO); no recovery, no log on disk.",
         ),
         System::OmnipaxosPlain => Some(
             "omnipaxos-plain: the same node over plain UDP, a system call for each datagram that is sent or received; \
